@@ -1,0 +1,73 @@
+#pragma once
+/// \file
+/// The map from guest-physical addresses to host memory. A `RegionTable` is immutable: changing a `GuestMemory` swaps in
+/// a new one, so a reader that holds a table keeps every byte it can reach alive, without a lock.
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace vm::mem {
+
+/// Host memory with its release; the last owner unmaps it.
+class HostMapping;
+
+/// One run of guest-physical addresses backed by one run of host memory.
+struct Region {
+  std::uint64_t base = 0;       ///< first guest-physical address
+  std::uint64_t size = 0;       ///< bytes; never 0, and base + size - 1 never wraps
+  std::byte* host = nullptr;    ///< host address of `base`; no particular alignment (dumps have headers)
+  bool writable = false;
+  std::string name;             ///< "anonymous", "memfd", a file's path: for people
+  std::shared_ptr<HostMapping> mapping;
+
+  std::uint64_t last() const noexcept { return base + (size - 1); }
+};
+
+/// Regions sorted by base, never overlapping.
+class RegionTable {
+ public:
+  RegionTable() = default;
+  /// Sorts `regions`. Throws InvalidConfig on an empty, wrapping or overlapping region.
+  explicit RegionTable(std::vector<Region> regions);
+
+  const std::vector<Region>& regions() const noexcept { return regions_; }
+
+  /// The region that holds `paddr`, or nullptr in a hole. Any number of threads.
+  const Region* find(std::uint64_t paddr) const noexcept {
+    // Most images are one region, and consecutive questions are about the same one.
+    std::size_t low = 0;
+    std::size_t count = regions_.size();
+    while (count > 1) {
+      const std::size_t half = count / 2;
+      if (regions_[low + half].base <= paddr) low += half;
+      count -= half;
+    }
+    if (count == 0) return nullptr;
+    const Region& r = regions_[low];
+    return paddr - r.base < r.size && paddr >= r.base ? &r : nullptr;
+  }
+
+  /// Host address of [paddr, paddr + size) when one region holds all of it, else nullptr. This is the only way from a
+  /// guest-supplied address to a host pointer: the check and the conversion cannot be separated.
+  const std::byte* at(std::uint64_t paddr, std::uint64_t size) const noexcept {
+    const Region* r = find(paddr);
+    if (r == nullptr) return nullptr;
+    const std::uint64_t offset = paddr - r->base;
+    return size <= r->size - offset ? r->host + offset : nullptr;
+  }
+  /// As `at`, and nullptr also when the region is read-only.
+  std::byte* writable_at(std::uint64_t paddr, std::uint64_t size) const noexcept {
+    const Region* r = find(paddr);
+    if (r == nullptr || !r->writable) return nullptr;
+    const std::uint64_t offset = paddr - r->base;
+    return size <= r->size - offset ? r->host + offset : nullptr;
+  }
+
+ private:
+  std::vector<Region> regions_;
+};
+
+}  // namespace vm::mem
