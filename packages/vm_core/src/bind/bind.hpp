@@ -1,0 +1,10 @@
+#pragma once
+/// \file
+/// The parts of the `vm_core._core` module; each adds its names to the module that it is given.
+
+#include <pybind11/pybind11.h>
+
+/// Access, Privilege, FaultReason, PageSize and the alignment helpers.
+void bind_types(pybind11::module_& module);
+/// The translator from the C++ exception family to the classes of `vm_core.error`.
+void bind_errors();

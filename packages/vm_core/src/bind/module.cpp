@@ -1,0 +1,12 @@
+// The extension module vm_core._core: convert, call, convert back. What a name means is said where C++ declares it.
+
+#include "bind.hpp"
+#include "vm/python/abi.hpp"
+
+PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
+  module.doc() = "Compiled part of vm_core; import the names from vm_core instead.";
+  bind_types(module);
+  bind_errors();
+  module.attr("_abi") = vm::python::abi_tag();
+  module.attr("__version__") = VM_VERSION;
+}
