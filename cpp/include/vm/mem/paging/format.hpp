@@ -1,0 +1,72 @@
+#pragma once
+/// \file
+/// What the walker, the mapper and the batch engine ask of a page-table format.
+///
+/// A format is a class with these members; all are `noexcept` and none touches memory:
+///
+///   using Entry                     std::uint32_t or std::uint64_t, little-endian in guest memory
+///   using Leaf                      the arithmetic of leaf.hpp
+///   static constexpr unsigned page_shift, index_bits
+///   explicit Format(const Config&)  validates; throws InvalidConfig
+///   Start start(vaddr)              which table to begin with, or why not
+///   Step decode(Entry, level)       fault, next table, or leaf
+///   std::uint32_t table_allowances(Entry)           rights that a table entry leaves to what is below it (AND them)
+///   Rights leaf_rights(Entry, allowances)
+///   FaultReason authorize(Entry leaf, Rights, Access, Privilege)   the architecture's checks, in its order
+///   std::uint32_t error_code(const FaultInfo&)      as hardware would report it
+///   LeafFilter leaf_filter(Access, Privilege, bool update)
+///   Entry accessed_table / accessed_leaf(Entry, Access)   the entry after hardware set its A and D flags
+///   int levels(vaddr), bool can_map(level), Entry make_table(paddr), Entry make_leaf(paddr, level, Access, user)
+///   Half halves()                   the virtual ranges that exist, for enumeration
+///
+/// Levels count what is left to walk: 0 is the last-level table, whatever the architecture's own numbering.
+
+#include <cstdint>
+
+#include "vm/core/access.hpp"
+#include "vm/core/fault.hpp"
+#include "vm/mem/paging/translation.hpp"
+
+namespace vm::mem::paging {
+
+/// `allowances` before any table has restricted them.
+inline constexpr std::uint32_t all_allowances = 0x7FFF;
+
+/// Where a walk begins.
+struct Start {
+  std::uint64_t table = 0;        ///< physical address of the top table
+  int level = 0;                  ///< level of the top table
+  std::uint64_t index_mask = 0;   ///< the top table may have fewer entries than the others
+  FaultReason reason = FaultReason::none;
+};
+
+/// What one entry says.
+struct Step {
+  FaultReason reason = FaultReason::none;
+  bool leaf = false;
+  std::uint8_t size_log2 = 0;   ///< leaf only
+  std::uint64_t address = 0;    ///< next table, or first byte of the page
+};
+
+/// One contiguous range of virtual addresses translated by one root.
+struct VirtualRange {
+  std::uint64_t first = 0;
+  std::uint64_t last = 0;
+};
+
+constexpr std::uint64_t low_bits(unsigned n) noexcept {
+  return n >= 64 ? UINT64_MAX : (std::uint64_t{1} << n) - 1;
+}
+/// Bits first..last, both included; empty when last < first.
+constexpr std::uint64_t bit_range(unsigned first, unsigned last) noexcept {
+  return last < first ? 0 : low_bits(last + 1) & ~low_bits(first);
+}
+constexpr bool test_bit(std::uint64_t value, unsigned n) noexcept { return (value >> n & 1) != 0; }
+
+/// First bit that a virtual address uses to index the table at `level`.
+template <class Format>
+constexpr unsigned level_shift(int level) noexcept {
+  return Format::page_shift + static_cast<unsigned>(level) * Format::index_bits;
+}
+
+}  // namespace vm::mem::paging

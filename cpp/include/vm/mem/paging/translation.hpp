@@ -1,0 +1,63 @@
+#pragma once
+/// \file
+/// What a walk answers, alone and packed by the million.
+
+#include <cstdint>
+
+#include "vm/core/access.hpp"
+#include "vm/core/fault.hpp"
+
+namespace vm::mem::paging {
+
+/// What the tables allow, for both privileges at once: bits 0..2 are the supervisor's read, write, execute (the values
+/// of `Access`), bits 3..5 the user's. It is what the entries say, combined over all levels; modes of the processor
+/// (CR0.WP, SMEP, SMAP, SUM, MXR, PAN, protection keys) are checked against it but do not change it.
+using Rights = std::uint32_t;
+
+constexpr Access supervisor_access(Rights rights) noexcept { return static_cast<Access>(rights & 7); }
+constexpr Access user_access(Rights rights) noexcept { return static_cast<Access>(rights >> 3 & 7); }
+constexpr Access access_of(Rights rights, Privilege privilege) noexcept {
+  return privilege == Privilege::user ? user_access(rights) : supervisor_access(rights);
+}
+
+/// One walk's answer. When `reason` is not `none`, only `vaddr`, `level` and `reason` mean anything.
+struct Translation {
+  std::uint64_t vaddr = 0;
+  std::uint64_t paddr = 0;
+  Rights rights = 0;
+  std::uint8_t size_log2 = 0;  ///< the page is 2^size_log2 bytes
+  std::int8_t level = 0;       ///< 0 is the last-level table; the level whose entry answered or faulted
+  FaultReason reason = FaultReason::none;
+
+  bool ok() const noexcept { return reason == FaultReason::none; }
+  std::uint64_t page_size() const noexcept { return std::uint64_t{1} << size_log2; }
+};
+
+/// Everything about one answer but the address, in 16 bits, so that a batch writes 10 bytes an element.
+/// Success: bits 0..5 rights, 6..11 log2 of the page size, 12..14 level. Fault: bit 15, bits 0..4 reason, 12..14 level.
+using PackedInfo = std::uint16_t;
+inline constexpr PackedInfo packed_fault_bit = 0x8000;
+/// The physical address of an element that faulted: no memory can be there, so a careless use of it fails loudly.
+inline constexpr std::uint64_t no_address = UINT64_MAX;
+
+constexpr PackedInfo pack_success(Rights rights, unsigned size_log2, int level) noexcept {
+  return static_cast<PackedInfo>(rights | size_log2 << 6 | static_cast<unsigned>(level) << 12);
+}
+constexpr PackedInfo pack_fault(FaultReason reason, int level) noexcept {
+  return static_cast<PackedInfo>(packed_fault_bit | static_cast<unsigned>(reason) | static_cast<unsigned>(level) << 12);
+}
+constexpr bool is_fault(PackedInfo info) noexcept { return (info & packed_fault_bit) != 0; }
+constexpr FaultReason reason_of(PackedInfo info) noexcept {
+  return is_fault(info) ? static_cast<FaultReason>(info & 31) : FaultReason::none;
+}
+constexpr int level_of(PackedInfo info) noexcept { return info >> 12 & 7; }
+constexpr Rights rights_of(PackedInfo info) noexcept { return is_fault(info) ? 0 : info & 63U; }
+constexpr std::uint64_t page_size_of(PackedInfo info) noexcept {
+  return is_fault(info) ? 0 : std::uint64_t{1} << (info >> 6 & 63);
+}
+
+constexpr PackedInfo pack(const Translation& t) noexcept {
+  return t.ok() ? pack_success(t.rights, t.size_log2, t.level) : pack_fault(t.reason, t.level);
+}
+
+}  // namespace vm::mem::paging
