@@ -29,8 +29,8 @@ struct Translation {
   std::int8_t level = 0;       ///< 0 is the last-level table; the level whose entry answered or faulted
   FaultReason reason = FaultReason::none;
 
-  bool ok() const noexcept { return reason == FaultReason::none; }
-  std::uint64_t page_size() const noexcept { return std::uint64_t{1} << size_log2; }
+  constexpr bool ok() const noexcept { return reason == FaultReason::none; }
+  constexpr std::uint64_t page_size() const noexcept { return std::uint64_t{1} << size_log2; }
 };
 
 /// Everything about one answer but the address, in 16 bits, so that a batch writes 10 bytes an element.

@@ -130,16 +130,19 @@ Translation walk(const Format& format, TableReader& memory, std::uint64_t vaddr,
 }
 
 /// Walks and, when the translation succeeds, writes the A and D flags that hardware would write. An entry that another
-/// thread changes in between is walked again. Flags in read-only memory are left as they are.
+/// thread changes in between is walked again, but not for ever: against a guest that never stops changing it, the flags
+/// stay behind. Flags in read-only memory are left as they are.
 template <class Format>
 Translation walk_and_mark(const Format& format, TableReader& memory, std::uint64_t vaddr, Access access,
                           Privilege privilege, WalkPath* path_out = nullptr) noexcept {
   using Entry = typename Format::Entry;
-  for (;;) {
+  constexpr int attempts = 16;
+  Translation result;
+  for (int attempt = 0; attempt < attempts; ++attempt) {
     WalkPath path;
-    const Translation result = walk(format, memory, vaddr, access, privilege, &path);
+    result = walk(format, memory, vaddr, access, privilege, &path);
     if (path_out != nullptr) *path_out = path;
-    if (!result.ok() || access == Access::none) return result;
+    if (!result.ok() || access == Access::none) break;
     bool raced = false;
     for (int level = path.top; level >= result.level && !raced; --level) {
       const auto before = static_cast<Entry>(path.entry[level]);
@@ -149,8 +152,9 @@ Translation walk_and_mark(const Format& format, TableReader& memory, std::uint64
       std::byte* host = memory.table().writable_at(path.entry_at[level], sizeof(Entry));
       if (host != nullptr) raced = !replace_entry(host, before, after);
     }
-    if (!raced) return result;
+    if (!raced) break;
   }
+  return result;
 }
 
 }  // namespace vm::mem::paging

@@ -1,0 +1,42 @@
+#pragma once
+/// \file
+/// The one virtual call between `AddressSpace` and the code that is compiled once per format.
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "vm/mem/guest/region.hpp"
+#include "vm/mem/paging/address_space.hpp"
+
+namespace vm::mem::paging {
+
+class Operations {
+ public:
+  virtual ~Operations() = default;
+
+  virtual Translation translate(const RegionTable& memory, std::uint64_t vaddr, Access access, Privilege privilege,
+                                bool update) const noexcept = 0;
+  virtual std::uint32_t error_code(const FaultInfo& fault) const noexcept = 0;
+
+  virtual bool supports(Engine engine) const noexcept = 0;
+  virtual Engine choose(const RegionTable& memory, const std::uint64_t* vaddr, std::size_t count,
+                        const BatchRequest& request) const = 0;
+  virtual void batch(const RegionTable& memory, const std::uint64_t* vaddr, std::size_t count, std::uint64_t* paddr,
+                     PackedInfo* info, const BatchRequest& request, bool update) const = 0;
+
+  virtual std::vector<Mapping> mappings(const RegionTable& memory, const EnumerateOptions& options,
+                                        const std::function<bool()>& keep_going) const = 0;
+  virtual void map(const RegionTable& memory, TableFrames& frames, const MapRequest& request) const = 0;
+  virtual std::uint64_t unmap(const RegionTable& memory, TableFrames& frames, std::uint64_t vaddr,
+                              std::uint64_t size) const = 0;
+  virtual void protect(const RegionTable& memory, TableFrames& frames, std::uint64_t vaddr, std::uint64_t size,
+                       Access access, std::optional<bool> user) const = 0;
+};
+
+/// Throw InvalidConfig.
+std::unique_ptr<const Operations> make_operations(const X86Config& config);
+std::unique_ptr<const Operations> make_operations(const RiscVConfig& config);
+std::unique_ptr<const Operations> make_operations(const AArch64Config& config);
+
+}  // namespace vm::mem::paging
