@@ -1,7 +1,7 @@
 #pragma once
 /// \file
-/// The map from guest-physical addresses to host memory. A `RegionTable` is immutable: changing a `GuestMemory` swaps in
-/// a new one, so a reader that holds a table keeps every byte it can reach alive, without a lock.
+/// The map from guest-physical addresses to host memory. A `RegionTable` is immutable: changing a `GuestMemory` swaps
+/// in a new one, so a reader that holds a table keeps every byte it can reach alive, without a lock.
 
 #include <cstddef>
 #include <cstdint>
@@ -16,11 +16,11 @@ class HostMapping;
 
 /// One run of guest-physical addresses backed by one run of host memory.
 struct Region {
-  std::uint64_t base = 0;       ///< first guest-physical address
-  std::uint64_t size = 0;       ///< bytes; never 0, and base + size - 1 never wraps
-  std::byte* host = nullptr;    ///< host address of `base`; no particular alignment (dumps have headers)
+  std::uint64_t base = 0;     ///< first guest-physical address
+  std::uint64_t size = 0;     ///< bytes; never 0, and base + size - 1 never wraps
+  std::byte* host = nullptr;  ///< host address of `base`; no particular alignment (dumps have headers)
   bool writable = false;
-  std::string name;             ///< "anonymous", "memfd", a file's path: for people
+  std::string name;  ///< "anonymous", "memfd", a file's path: for people
   std::shared_ptr<HostMapping> mapping;
 
   std::uint64_t last() const noexcept { return base + (size - 1); }
@@ -47,7 +47,8 @@ class RegionTable {
     }
     if (count == 0) return nullptr;
     const Region& r = regions_[low];
-    return paddr - r.base < r.size && paddr >= r.base ? &r : nullptr;
+    // Below r.base the difference wraps to at least 2^64 - base, and no region at `base` is that large.
+    return paddr - r.base < r.size ? &r : nullptr;
   }
 
   /// Host address of [paddr, paddr + size) when one region holds all of it, else nullptr. This is the only way from a
@@ -65,6 +66,12 @@ class RegionTable {
     const std::uint64_t offset = paddr - r->base;
     return size <= r->size - offset ? r->host + offset : nullptr;
   }
+
+  /// Throws OutOfRange naming the hole unless every byte of [paddr, paddr + size) lies in a region. `size` 0 is fine
+  /// anywhere. `what` begins the message: "read", "write".
+  void require(std::uint64_t paddr, std::uint64_t size, const char* what) const;
+  /// As `require`, and AccessViolation when a region of the range is read-only.
+  void require_writable(std::uint64_t paddr, std::uint64_t size, const char* what) const;
 
  private:
   std::vector<Region> regions_;

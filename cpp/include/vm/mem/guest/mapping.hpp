@@ -1,0 +1,93 @@
+#pragma once
+/// \file
+/// Host memory that regions point into, with its release. Everything that depends on the operating system's memory
+/// calls sits behind this class.
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "vm/mem/guest/unique_fd.hpp"
+
+namespace vm::mem {
+
+/// The pages behind anonymous memory and memfds.
+enum class HugePages : std::uint8_t {
+  none,         ///< the kernel's default for this process
+  transparent,  ///< aligned to 2 MiB and advised MADV_HUGEPAGE; the kernel uses huge pages where it can
+  size_2m,      ///< reserved 2 MiB pages (hugetlb), or ResourceExhausted
+  size_1g,      ///< reserved 1 GiB pages (hugetlb), or ResourceExhausted
+};
+
+/// The result of one mmap, or nothing; unmapped by its owner.
+class MappedPages {
+ public:
+  MappedPages() noexcept = default;
+  MappedPages(void* address, std::size_t length) noexcept : address_(address), length_(length) {}
+  MappedPages(MappedPages&& other) noexcept
+      : address_(std::exchange(other.address_, nullptr)), length_(std::exchange(other.length_, 0)) {}
+  MappedPages& operator=(MappedPages&& other) noexcept {
+    std::swap(address_, other.address_);
+    std::swap(length_, other.length_);
+    return *this;
+  }
+  ~MappedPages();
+
+  explicit operator bool() const noexcept { return address_ != nullptr; }
+  std::byte* at(std::uint64_t offset) const noexcept { return static_cast<std::byte*>(address_) + offset; }
+
+ private:
+  void* address_ = nullptr;
+  std::size_t length_ = 0;
+};
+
+/// One run of mapped host memory; the last owner of the shared_ptr unmaps it. Immutable after construction, so any
+/// number of threads may use one. The bytes themselves are ordinary shared memory: who writes them while others read
+/// must synchronise as for any other memory.
+class HostMapping {
+ public:
+  /// Zero-filled private memory that costs nothing until touched. `size` > 0; with reserved huge pages a multiple of
+  /// their size. Throws InvalidConfig, ResourceExhausted (with what is free), NotSupported.
+  static std::shared_ptr<HostMapping> anonymous(std::uint64_t size, HugePages huge_pages = HugePages::none);
+
+  /// Read-only zeros that cost nothing even when read. Throws ResourceExhausted.
+  static std::shared_ptr<HostMapping> zeros(std::uint64_t size);
+
+  /// Zero-filled memory that another process can map through `fd`. `sealed` forbids everybody to change the file's
+  /// size, so no holder of the descriptor can take pages away from under this mapping. `name` shows in /proc/PID/maps.
+  static std::shared_ptr<HostMapping> memfd(std::uint64_t size, const std::string& name, HugePages huge_pages,
+                                            bool sealed);
+
+  /// [offset, offset + size) of an open file, shared with everybody who has it mapped; `path` is for messages. The
+  /// caller has checked that the file is that long. A file that is truncated later kills the process with SIGBUS when
+  /// the missing pages are touched: no check here can prevent that.
+  static std::shared_ptr<HostMapping> file(UniqueFd fd, std::uint64_t offset, std::uint64_t size, bool writable,
+                                           const std::string& path);
+
+  std::byte* data() const noexcept { return data_; }
+  std::uint64_t size() const noexcept { return size_; }
+  bool writable() const noexcept { return writable_; }
+  /// The memfd's or the file's descriptor, or -1. Valid as long as this object.
+  int fd() const noexcept { return fd_.get(); }
+  /// Where in that file `data()` lies.
+  std::uint64_t file_offset() const noexcept { return file_offset_; }
+
+ private:
+  struct Parts;
+
+ public:
+  /// Only the functions above can make the argument.
+  explicit HostMapping(Parts&& parts) noexcept;
+
+ private:
+  MappedPages pages_;
+  std::byte* data_;
+  std::uint64_t size_;
+  bool writable_;
+  UniqueFd fd_;
+  std::uint64_t file_offset_;
+};
+
+}  // namespace vm::mem

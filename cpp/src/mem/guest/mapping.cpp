@@ -1,0 +1,174 @@
+// Linux: mmap, memfd_create, hugetlb and file seals.
+#include "vm/mem/guest/mapping.hpp"
+
+#include <fcntl.h>
+#include <linux/memfd.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "mem/guest/file.hpp"
+#include "mem/guest/huge_pages.hpp"
+#include "vm/core/address.hpp"
+#include "vm/core/error.hpp"
+
+namespace vm::mem {
+
+namespace {
+
+// The kernel can use a transparent huge page only where a whole aligned one fits.
+constexpr std::size_t transparent_alignment = std::size_t{1} << 21;
+// Differences between pointers into one mapping must fit std::ptrdiff_t, with room for rounding and alignment.
+constexpr std::uint64_t largest_mapping = std::uint64_t{1} << 62;
+// log2 of the page size sits in these bits of the flags (mmap(2) MAP_HUGE_SHIFT, memfd_create(2)).
+constexpr unsigned huge_size_shift = 26;
+constexpr unsigned log2_2m = 21;
+constexpr unsigned log2_1g = 30;
+// f_type of hugetlbfs and of memfds with huge pages (statfs(2)).
+constexpr unsigned long hugetlbfs_magic = 0x958458f6;
+
+unsigned huge_size_flags(HugePages kind) noexcept {
+  if (kind == HugePages::size_2m) return log2_2m << huge_size_shift;
+  if (kind == HugePages::size_1g) return log2_1g << huge_size_shift;
+  return 0;
+}
+
+std::uint64_t page_size() noexcept { return static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE)); }
+
+/// What offset and length of a mapping of this file must be multiples of.
+std::uint64_t file_granularity(int fd) noexcept {
+  struct statfs facts = {};
+  const bool huge = ::fstatfs(fd, &facts) == 0 && static_cast<unsigned long>(facts.f_type) == hugetlbfs_magic;
+  return huge ? static_cast<std::uint64_t>(facts.f_bsize) : page_size();
+}
+
+void check_size(std::uint64_t size, const char* what) {
+  if (size == 0) throw InvalidConfig(std::string(what) + " needs a size above 0");
+  if (size > largest_mapping) {
+    throw ResourceExhausted(std::string(what) + " of " + hex(size) + " bytes does not fit the address space");
+  }
+}
+
+/// Nothing on failure; then `code` is the errno.
+MappedPages map_pages(std::uint64_t length, int protection, int flags, int fd, std::uint64_t offset, int& code) {
+  void* address = ::mmap(nullptr, length, protection, flags, fd, static_cast<off_t>(offset));
+  if (address == MAP_FAILED) {
+    code = errno;
+    return {};
+  }
+  return {address, length};
+}
+
+[[noreturn]] void throw_no_memory(std::uint64_t size, const char* what, int code) {
+  const std::string asked = std::string(what) + " of " + hex(size) + " bytes";
+  if (code == ENOMEM) throw ResourceExhausted("the system refuses " + asked + " (address space or overcommit limit)");
+  throw_system_error("cannot map " + asked, code);
+}
+
+/// The first multiple of `alignment` in `pages`, as an offset.
+std::uint64_t aligned_offset(const MappedPages& pages, std::uint64_t alignment) noexcept {
+  const auto address = reinterpret_cast<std::uintptr_t>(pages.at(0));
+  return align_up(address, alignment) - address;
+}
+
+void advise_huge(std::byte* data, std::uint64_t size) {
+  if (::madvise(data, size, MADV_HUGEPAGE) != 0) throw_system_error("madvise refuses transparent huge pages", errno);
+}
+
+}  // namespace
+
+MappedPages::~MappedPages() {
+  if (address_ != nullptr) ::munmap(address_, length_);
+}
+
+struct HostMapping::Parts {
+  MappedPages pages;
+  std::uint64_t offset;  // of the data in `pages`
+  std::uint64_t size;
+  bool writable;
+  UniqueFd fd;
+  std::uint64_t file_offset;
+};
+
+HostMapping::HostMapping(Parts&& parts) noexcept
+    : pages_(std::move(parts.pages)),
+      data_(pages_.at(parts.offset)),
+      size_(parts.size),
+      writable_(parts.writable),
+      fd_(std::move(parts.fd)),
+      file_offset_(parts.file_offset) {}
+
+std::shared_ptr<HostMapping> HostMapping::anonymous(std::uint64_t size, HugePages huge_pages) {
+  check_size(size, "anonymous memory");
+  require_whole_huge_pages(size, huge_pages);
+  const bool reserved = reserved_page_size(huge_pages) != 0;
+  const bool transparent = huge_pages == HugePages::transparent;
+  if (transparent) require_transparent_huge_pages(false);
+
+  // Reserved pages are claimed here, so that their lack is an error now and not a SIGBUS at the first touch.
+  const int flags = MAP_PRIVATE | MAP_ANONYMOUS | (reserved ? MAP_HUGETLB : MAP_NORESERVE) |
+                    static_cast<int>(huge_size_flags(huge_pages));
+  int code = 0;
+  auto pages = map_pages(size + (transparent ? transparent_alignment : 0), PROT_READ | PROT_WRITE, flags, -1, 0, code);
+  if (!pages && reserved) throw_no_reserved_pages(size, huge_pages, code);
+  if (!pages) throw_no_memory(size, "anonymous memory", code);
+
+  const std::uint64_t offset = transparent ? aligned_offset(pages, transparent_alignment) : 0;
+  if (transparent) advise_huge(pages.at(offset), size);
+  return std::make_shared<HostMapping>(Parts{std::move(pages), offset, size, true, UniqueFd(), 0});
+}
+
+std::shared_ptr<HostMapping> HostMapping::zeros(std::uint64_t size) {
+  check_size(size, "zero memory");
+  int code = 0;
+  auto pages = map_pages(size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0, code);
+  if (!pages) throw_no_memory(size, "zero memory", code);
+  return std::make_shared<HostMapping>(Parts{std::move(pages), 0, size, false, UniqueFd(), 0});
+}
+
+std::shared_ptr<HostMapping> HostMapping::memfd(std::uint64_t size, const std::string& name, HugePages huge_pages,
+                                                bool sealed) {
+  check_size(size, "a memfd");
+  require_whole_huge_pages(size, huge_pages);
+  const bool reserved = reserved_page_size(huge_pages) != 0;
+  const bool transparent = huge_pages == HugePages::transparent;
+  if (transparent) require_transparent_huge_pages(true);
+
+  const unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING | (reserved ? MFD_HUGETLB : 0U) | huge_size_flags(huge_pages);
+  UniqueFd fd(::memfd_create(name.c_str(), flags));
+  if (!fd && reserved) throw_no_reserved_pages(size, huge_pages, errno);
+  if (!fd) throw_system_error("cannot create the memfd \"" + name + "\"", errno);
+  if (::ftruncate(fd.get(), static_cast<off_t>(size)) != 0) throw_no_memory(size, "a memfd", errno);
+  if (sealed && ::fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0) {
+    throw_system_error("cannot seal the size of the memfd \"" + name + "\"", errno);
+  }
+
+  int code = 0;
+  auto pages = map_pages(size, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0, code);
+  if (!pages && reserved) throw_no_reserved_pages(size, huge_pages, code);
+  if (!pages) throw_no_memory(size, "a memfd", code);
+  if (transparent) advise_huge(pages.at(0), size);
+  return std::make_shared<HostMapping>(Parts{std::move(pages), 0, size, true, std::move(fd), 0});
+}
+
+std::shared_ptr<HostMapping> HostMapping::file(UniqueFd fd, std::uint64_t offset, std::uint64_t size, bool writable,
+                                               const std::string& path) {
+  check_size(size, "a file mapping");
+  const std::uint64_t granularity = file_granularity(fd.get());
+  const std::uint64_t start = align_down(offset, granularity);
+  const std::uint64_t length = align_up(offset - start + size, granularity);
+  const int protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
+
+  int code = 0;
+  auto pages = map_pages(length, protection, MAP_SHARED, fd.get(), start, code);
+  // Some network and FUSE file systems offer private mappings only; for reading there is no difference.
+  if (!pages && !writable && code == ENODEV) pages = map_pages(length, protection, MAP_PRIVATE, fd.get(), start, code);
+  if (!pages) throw_system_error("cannot map " + hex(size) + " bytes of " + path + " at offset " + hex(offset), code);
+  return std::make_shared<HostMapping>(Parts{std::move(pages), offset - start, size, writable, std::move(fd), offset});
+}
+
+}  // namespace vm::mem
