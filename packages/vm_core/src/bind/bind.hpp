@@ -6,5 +6,7 @@
 
 /// Access, Privilege, FaultReason, PageSize and the alignment helpers.
 void bind_types(pybind11::module_& module);
+/// Counters and CounterSnapshot.
+void bind_counters(pybind11::module_& module);
 /// The translator from the C++ exception family to the classes of `vm_core.error`.
 void bind_errors();

@@ -7,6 +7,7 @@ PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
   module.doc() = "Compiled part of vm_core; import the names from vm_core instead.";
   bind_types(module);
   bind_errors();
+  bind_counters(module);
   module.attr("_abi") = vm::python::abi_tag();
   module.attr("__version__") = VM_VERSION;
 }

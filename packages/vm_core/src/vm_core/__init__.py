@@ -19,6 +19,7 @@ from ._core import (
     describe,
     is_aligned,
 )
+from .counters import Counters, CounterSnapshot
 from .error import (
     AccessViolation,
     ClosedError,
@@ -36,6 +37,8 @@ __all__ = [
     "Access",
     "AccessViolation",
     "ClosedError",
+    "CounterSnapshot",
+    "Counters",
     "DoubleFree",
     "FaultReason",
     "InvalidConfig",
