@@ -44,6 +44,7 @@ using Progress = std::function<void(std::uint64_t done, std::uint64_t total)>;
 struct ImageFacts {
   std::string format;                ///< "anonymous", "memfd", "file", "raw", "lime" or "elf"
   std::vector<CpuState> cpu_states;  ///< one per CPU note of an ELF core
+  std::size_t elf_word = 8;          ///< bytes of a word of an ELF core's class
   std::uint16_t elf_machine = 0;     ///< e_machine of an ELF core
   std::vector<std::byte> elf_notes;  ///< its note segments, kept so that `save` loses nothing
 };
@@ -98,9 +99,10 @@ class GuestMemory {
   void add(const GuestMemory& other);
 
   /// Writes all regions to a new file; what was at `path` is replaced only once the new file is complete. Blocks of
-  /// zeros become holes. Not a snapshot: what is written meanwhile may or may not be in the file. Throws PlatformError,
-  /// InvalidConfig, and what `progress` throws; then nothing is left behind.
-  void save(const std::string& path, ImageFormat format = ImageFormat::raw, const Progress& progress = {}) const;
+  /// zeros become holes; `automatic` means raw. Raw files begin at guest-physical address 0 and forget which addresses
+  /// had no memory. An ELF core keeps the CPU notes. Not a snapshot: what is written meanwhile may or may not be in the
+  /// file. Throws PlatformError, InvalidConfig, and what `progress` throws; then nothing is left behind.
+  void save(const std::string& path, ImageFormat format, const Progress& progress = {}) const;
 
   /// Bytes in all regions together.
   std::uint64_t size() const;
