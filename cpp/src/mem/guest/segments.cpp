@@ -17,8 +17,8 @@ namespace {
 /// The largest repetition that a genuine dump needs is the kernel's text, at most KERNEL_IMAGE_SIZE (1 GiB on x86-64).
 /// Without a limit a hostile file could ask for any number of comparisons of all of itself.
 constexpr std::uint64_t comparison_budget = std::uint64_t{1} << 30;
-/// What the shortest comparison costs of it.
-constexpr std::uint64_t smallest_comparison = 4096;
+/// What the shortest comparison costs of it: it takes two system calls.
+constexpr std::uint64_t smallest_comparison = std::uint64_t{1} << 16;
 
 /// Guest memory with one source: consecutive bytes of the file, or zeros.
 struct Piece {
