@@ -41,23 +41,25 @@ AArch64Format<PageShift>::AArch64Format(const AArch64Config& config) : config_(c
   hardware_accessed_ = test_bit(tcr, tcr_ha);
 
   address_.address_mask = bit_range(PageShift, 47);
+  // Where an implementation can hold 52 bits, they are address bits whatever IPS says: what exceeds IPS is an address
+  // size fault (pseudocode AArch64.LeafBase, AArch64.OAOutOfRange).
+  const bool large_addresses = PageShift == 16 && config.physical_bits > 48;
   if (wide_shareability_) {
     address_.address_mask = bit_range(PageShift, 49);  // FEAT_LPA2: 49:48 in place, 51:50 in bits 9:8
-    if (output_bits_ > 48) {
-      address_.high_mask = bit_range(8, 9);
-      address_.high_shift = 42;
-    }
-  } else if (output_bits_ > 48) {
+    address_.high_mask = bit_range(8, 9);
+    address_.high_shift = 42;
+  } else if (large_addresses) {
     address_.high_mask = bit_range(12, 15);  // FEAT_LPA: 51:48 in bits 15:12
     address_.high_shift = 36;
   }
   address_.mode = (hardware_accessed_ && test_bit(tcr, tcr_hd) ? 1U : 0U) | (config.wxn ? 2U : 0U);
 
-  // Pages everywhere; 2 MiB / 32 MiB / 512 MiB blocks everywhere; larger ones per granule (Arm ARM table D8-21 ff.).
+  // Pages everywhere; 2 MiB / 32 MiB / 512 MiB blocks everywhere; larger ones per granule (pseudocode
+  // AArch64.BlockDescSupported).
   leaf_levels_ = 3;
   if (PageShift == 12) leaf_levels_ |= wide_shareability_ ? 12U : 4U;
   if (PageShift == 14 && wide_shareability_) leaf_levels_ |= 4;
-  if (PageShift == 16 && output_bits_ > 48) leaf_levels_ |= 4;
+  if (large_addresses) leaf_levels_ |= 4;
 
   set_half(0, config.ttbr0);
   set_half(1, config.ttbr1);
@@ -89,10 +91,11 @@ void AArch64Format<PageShift>::set_half(int which, std::uint64_t ttbr) {
   h.sign_mask = bit_range(h.virtual_bits, top_byte_ignored);
   h.sign = which == 0 ? 0 : UINT64_MAX;
 
-  // BADDR is aligned to the size of the top table, at least 64 bytes when the address is wider than 48 bits.
-  const unsigned table_bits = std::max(top_bits + 3, output_bits_ > 48 ? 6U : 0U);
+  // BADDR is aligned to the size of the top table, at least 64 bytes where its bits 5:2 hold address bits 51:48.
+  const bool wide_base = wide_shareability_ || output_bits_ > 48;
+  const unsigned table_bits = std::max(top_bits + 3, wide_base ? 6U : 0U);
   h.table = ttbr & bit_range(1, 47) & ~low_bits(table_bits);
-  if (output_bits_ > 48) h.table |= (ttbr >> 2 & 15) << 48;
+  if (wide_base) h.table |= (ttbr >> 2 & 15) << 48;
   if ((h.table & ~low_bits(output_bits_)) != 0)
     throw InvalidConfig("TTBR" + std::to_string(which) + "_EL1 " + hex(ttbr) + " lies beyond the " +
                         std::to_string(output_bits_) + "-bit output size");
@@ -124,7 +127,8 @@ LeafFilter AArch64Format<PageShift>::leaf_filter(Access access, Privilege privil
   f.care = 3;
   f.want = 3;
   // An address that could exceed the output size takes the full walk.
-  f.care |= address_.address_mask & ~low_bits(output_bits_);
+  const std::uint64_t beyond = ~low_bits(output_bits_);
+  f.care |= (address_.address_mask & beyond) | (address_.high_mask & (beyond >> address_.high_shift));
   if (access != Access::none && (update || !hardware_accessed_)) {
     f.care |= accessed;
     f.want |= accessed;

@@ -62,8 +62,7 @@ X86Config X86Config::from_registers(std::uint64_t cr0, std::uint64_t cr3, std::u
 }
 
 RiscVConfig RiscVConfig::from_satp(std::uint64_t satp, int xlen) {
-  if (xlen != 32 && xlen != 64)
-    throw InvalidConfig("xlen is " + std::to_string(xlen) + "; satp is 32 or 64 bits wide");
+  if (xlen != 32 && xlen != 64) throw InvalidConfig("xlen is " + std::to_string(xlen) + "; satp is 32 or 64 bits wide");
   RiscVConfig config;
   const std::uint64_t mode = xlen == 32 ? satp >> 31 & 1 : satp >> 60;
   const bool known = xlen == 32 ? mode == 1 : mode >= 8 && mode <= 10;
@@ -107,7 +106,10 @@ std::uint64_t AArch64Config::granule_of(std::uint64_t tcr) {
 std::string describe(const PagingConfig& config) {
   struct Text {
     std::string operator()(const X86Config& c) const {
-      const char* kind = c.levels == 2 ? "x86 32-bit" : c.levels == 3 ? "x86 PAE" : c.levels == 4 ? "x86 4-level" : "x86 5-level";
+      const char* kind = c.levels == 2   ? "x86 32-bit"
+                         : c.levels == 3 ? "x86 PAE"
+                         : c.levels == 4 ? "x86 4-level"
+                                         : "x86 5-level";
       return std::string(kind) + ", root " + hex(c.root);
     }
     std::string operator()(const RiscVConfig& c) const {

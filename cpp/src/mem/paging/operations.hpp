@@ -20,8 +20,8 @@ class Operations {
   virtual std::uint32_t error_code(const FaultInfo& fault) const noexcept = 0;
 
   virtual bool supports(Engine engine) const noexcept = 0;
-  virtual Engine choose(const RegionTable& memory, const std::uint64_t* vaddr, std::size_t count,
-                        const BatchRequest& request) const = 0;
+  virtual Engine choose(const std::uint64_t* vaddr, std::size_t count, const BatchRequest& request,
+                        bool update) const = 0;
   virtual void batch(const RegionTable& memory, const std::uint64_t* vaddr, std::size_t count, std::uint64_t* paddr,
                      PackedInfo* info, const BatchRequest& request, bool update) const = 0;
 

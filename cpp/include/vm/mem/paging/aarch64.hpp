@@ -1,7 +1,7 @@
 #pragma once
 /// \file
-/// AArch64 stage 1 translation, EL1&0 regime: Arm ARM D8.2 (walks), D8.3 (descriptors), D8.4 (permissions), D8.5 (flags),
-/// D17.2.37 (fault status codes). `PageShift` is 12, 14 or 16.
+/// AArch64 stage 1 translation, EL1&0 regime: Arm ARM D8.2 (walks), D8.3 (descriptors), D8.4 (permissions), D8.5
+/// (flags), D17.2.37 (fault status codes). `PageShift` is 12, 14 or 16.
 
 #include "vm/mem/paging/config.hpp"
 #include "vm/mem/paging/format.hpp"
@@ -56,7 +56,8 @@ class AArch64Format {
     const Access allowed = access_of(rights, privilege);
     if (privilege == Privilege::user && has_any(access, data) && !has_any(user_access(rights), data))
       return FaultReason::user_denied;
-    if (privilege == Privilege::supervisor && config_.pan && has_any(access, data) && has_any(user_access(rights), data))
+    if (privilege == Privilege::supervisor && config_.pan && has_any(access, data) &&
+        has_any(user_access(rights), data))
       return FaultReason::supervisor_access;
     if (has(access, Access::read) && !has(allowed, Access::read)) return FaultReason::read_denied;
     if (has(access, Access::write) && !has(allowed, Access::write)) return FaultReason::write_denied;
@@ -98,6 +99,45 @@ class AArch64Format {
   /// EL1 can read whatever it maps.
   Access expressible(Access access) const noexcept { return access | Access::read; }
 
+  bool user_leaf(Entry leaf) const noexcept { return (leaf & user_data) != 0; }
+  Entry with_access(Entry leaf, int, Access access, bool user_page) const noexcept {
+    Entry entry = leaf & ~(user_data | privileged_never | user_never);
+    if (!has(access, Access::write))
+      entry = (entry & ~dirty_modifier) | read_only;
+    else if (!hardware_dirty() || (entry & dirty_modifier) == 0)
+      entry &= ~read_only;  // else read-only with DBM already means writable and clean
+    const bool executable = has(access, Access::execute);
+    if (user_page) entry |= user_data;
+    if (user_page || !executable) entry |= privileged_never;
+    if (!user_page || !executable) entry |= user_never;
+    return entry;
+  }
+  Entry split(Entry leaf, int level, unsigned index) const noexcept {
+    const int below = level - 1;
+    const std::uint64_t base =
+        decode(leaf, level).address + (static_cast<std::uint64_t>(index) << level_shift<AArch64Format>(below));
+    // Below the address a block has bits of its own (nT) where a page has address bits.
+    const Entry attributes = leaf & ~(bit_range(12, 49) | address_.high_mask | contiguous);
+    return place(base) | attributes | (below == 0 ? 3U : 1U);
+  }
+  /// Entries with the contiguous bit (Arm ARM D8.6.1) stand together.
+  unsigned run_length(Entry leaf, int level) const noexcept {
+    if ((leaf & contiguous) == 0) return 1;
+    if (PageShift == 12) return level <= 2 ? 16 : 1;
+    if (PageShift == 14) return level == 0 ? 128 : level == 1 ? 32 : 1;
+    return level <= 1 ? 32 : 1;
+  }
+  Entry detach(Entry leaf, unsigned) const noexcept { return leaf & ~contiguous; }
+  Entry restrict_entry(Entry entry, bool leaf, std::uint32_t allowances) const noexcept {
+    if (!leaf) return entry | static_cast<Entry>(~allowances & 15) << 59;
+    if ((allowances & 1) == 0) entry |= privileged_never;
+    if ((allowances & 2) == 0) entry |= user_never;
+    if ((allowances & 4) == 0) entry &= ~user_data;
+    if ((allowances & 8) == 0) entry = (entry & ~dirty_modifier) | read_only;
+    return entry;
+  }
+  Entry unrestricted_table(Entry table, int) const noexcept { return table & ~bit_range(59, 62); }
+
   int top_level(std::uint64_t vaddr) const noexcept { return half_[vaddr >> 55 & 1].level; }
   int ranges(VirtualRange (&out)[2]) const noexcept {
     int n = 0;
@@ -117,9 +157,11 @@ class AArch64Format {
     std::uint64_t sign = 0;
   };
 
-  static constexpr Entry user_data = Entry{1} << 6;     // AP[1]
-  static constexpr Entry read_only = Entry{1} << 7;     // AP[2]
-  static constexpr Entry accessed = Entry{1} << 10;     // AF
+  static constexpr Entry user_data = Entry{1} << 6;        // AP[1]
+  static constexpr Entry read_only = Entry{1} << 7;        // AP[2]
+  static constexpr Entry accessed = Entry{1} << 10;        // AF
+  static constexpr Entry dirty_modifier = Entry{1} << 51;  // DBM
+  static constexpr Entry contiguous = Entry{1} << 52;
   static constexpr Entry privileged_never = Entry{1} << 53;
   static constexpr Entry user_never = Entry{1} << 54;
 
@@ -131,12 +173,12 @@ class AArch64Format {
 
   AArch64Config config_;
   Half half_[2];
-  LeafFilter address_;              ///< only the address and mode fields are used
+  LeafFilter address_;  ///< only the address and mode fields are used
   unsigned output_bits_ = 48;
   bool hardware_accessed_ = false;
   bool wide_shareability_ = false;  ///< TCR.DS: bits 9:8 belong to the address
   std::uint32_t hierarchy_ignored_ = 0;
-  std::uint64_t leaf_levels_ = 0;   ///< bit n: a page or block may stand at level n
+  std::uint64_t leaf_levels_ = 0;  ///< bit n: a page or block may stand at level n
 };
 
 extern template class AArch64Format<12>;

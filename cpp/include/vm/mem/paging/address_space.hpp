@@ -35,7 +35,9 @@ struct BatchRequest {
   Access access = Access::read;
   Privilege privilege = Privilege::supervisor;
   Engine engine = Engine::automatic;
-  unsigned threads = 1;  ///< 0: one per CPU that this process may use
+  unsigned threads = 1;  ///< at most; 0: one per CPU
+  /// Asked every few milliseconds by the calling thread; false ends the call early with the rest unanswered.
+  std::function<bool()> keep_going;
 };
 
 struct AddressSpaceOptions {

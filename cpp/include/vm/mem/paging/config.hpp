@@ -64,6 +64,9 @@ struct AArch64Config {
 
 using PagingConfig = std::variant<X86Config, RiscVConfig, AArch64Config>;
 
+/// Throws what the constructor of `AddressSpace` would throw for this configuration.
+void validate(const PagingConfig& config);
+
 /// "x86 4-level, root 0x1000" and the like, for people.
 std::string describe(const PagingConfig& config);
 

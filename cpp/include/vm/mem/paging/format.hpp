@@ -10,14 +10,26 @@
 ///   explicit Format(const Config&)  validates; throws InvalidConfig
 ///   Start start(vaddr)              which table to begin with, or why not
 ///   Step decode(Entry, level)       fault, next table, or leaf
-///   std::uint32_t table_allowances(Entry)           rights that a table entry leaves to what is below it (AND them)
+///   std::uint32_t table_allowances(Entry, level)    rights that a table entry leaves to what is below it (AND them)
 ///   Rights leaf_rights(Entry, allowances)
 ///   FaultReason authorize(Entry leaf, Rights, Access, Privilege)   the architecture's checks, in its order
 ///   std::uint32_t error_code(const FaultInfo&)      as hardware would report it
 ///   LeafFilter leaf_filter(Access, Privilege, bool update)
 ///   Entry accessed_table / accessed_leaf(Entry, Access)   the entry after hardware set its A and D flags
-///   int levels(vaddr), bool can_map(level), Entry make_table(paddr), Entry make_leaf(paddr, level, Access, user)
-///   Half halves()                   the virtual ranges that exist, for enumeration
+///   int top_level(vaddr), int ranges(VirtualRange (&)[2])   what exists, for enumeration and range checks
+///
+/// and, for changing tables:
+///
+///   bool can_map(level), unsigned physical_bits(level), Access expressible(Access)
+///   Entry make_table(paddr, level), Entry make_leaf(paddr, level, Access, user)
+///   bool user_leaf(Entry)
+///   Entry with_access(Entry leaf, level, Access, user)   the leaf with other rights; everything else stays
+///   Entry split(Entry leaf, level, index)                part `index` of a leaf, as a leaf one level below
+///   unsigned run_length(Entry leaf, level)               entries that form one translation (Svnapot) or may be cached
+///                                                        as one (contiguous bit), aligned to their number; else 1
+///   Entry detach(Entry leaf, index)                      entry `index` of such a run, as a leaf of its own
+///   Entry restrict_entry(Entry, bool leaf, allowances)   the entry with a restriction of the table above it moved in
+///   Entry unrestricted_table(Entry table, level)         the table entry without restrictions
 ///
 /// Levels count what is left to walk: 0 is the last-level table, whatever the architecture's own numbering.
 
@@ -34,9 +46,9 @@ inline constexpr std::uint32_t all_allowances = 0x7FFF;
 
 /// Where a walk begins.
 struct Start {
-  std::uint64_t table = 0;        ///< physical address of the top table
-  int level = 0;                  ///< level of the top table
-  std::uint64_t index_mask = 0;   ///< the top table may have fewer entries than the others
+  std::uint64_t table = 0;       ///< physical address of the top table
+  int level = 0;                 ///< level of the top table
+  std::uint64_t index_mask = 0;  ///< the top table may have fewer entries than the others
   FaultReason reason = FaultReason::none;
 };
 
@@ -44,8 +56,8 @@ struct Start {
 struct Step {
   FaultReason reason = FaultReason::none;
   bool leaf = false;
-  std::uint8_t size_log2 = 0;   ///< leaf only
-  std::uint64_t address = 0;    ///< next table, or first byte of the page
+  std::uint8_t size_log2 = 0;  ///< leaf only
+  std::uint64_t address = 0;   ///< next table, or first byte of the page
 };
 
 /// One contiguous range of virtual addresses translated by one root.
@@ -54,9 +66,7 @@ struct VirtualRange {
   std::uint64_t last = 0;
 };
 
-constexpr std::uint64_t low_bits(unsigned n) noexcept {
-  return n >= 64 ? UINT64_MAX : (std::uint64_t{1} << n) - 1;
-}
+constexpr std::uint64_t low_bits(unsigned n) noexcept { return n >= 64 ? UINT64_MAX : (std::uint64_t{1} << n) - 1; }
 /// Bits first..last, both included; empty when last < first.
 constexpr std::uint64_t bit_range(unsigned first, unsigned last) noexcept {
   return last < first ? 0 : low_bits(last + 1) & ~low_bits(first);

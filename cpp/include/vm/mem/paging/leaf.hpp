@@ -15,14 +15,14 @@ namespace vm::mem::paging {
 /// An entry with `((entry ^ want) & care) == 0` and `ok_rights >> rights & 1` translates. The filter is sound, not
 /// complete: what it refuses is walked again by the full walker, which has the last word.
 struct LeafFilter {
-  bool usable = false;              ///< false: no simple filter exists, walk every element
+  bool usable = false;  ///< false: no simple filter exists, walk every element
   std::uint64_t care = 0;
   std::uint64_t want = 0;
-  std::uint64_t ok_rights = 0;      ///< bit r is set when rights r satisfy the request
-  std::uint64_t address_mask = 0;   ///< entry bits that are address bits, before the format's own shift
-  std::uint64_t high_mask = 0;      ///< AArch64 52-bit addresses: entry bits that hold the top of the address
+  std::uint64_t ok_rights = 0;     ///< bit r is set when rights r satisfy the request
+  std::uint64_t address_mask = 0;  ///< entry bits that are address bits, before the format's own shift
+  std::uint64_t high_mask = 0;     ///< AArch64 52-bit addresses: entry bits that hold the top of the address
   std::uint64_t high_shift = 0;
-  std::uint64_t mode = 0;           ///< AArch64: bit 0 TCR.HD, bit 1 SCTLR.WXN
+  std::uint64_t mode = 0;  ///< AArch64: bit 0 TCR.HD, bit 1 SCTLR.WXN
 };
 
 /// x86 with 8-byte entries. `upper` is what the levels above allow: bit 0 execute, bit 1 write, bit 2 user.
@@ -65,7 +65,7 @@ struct AArch64Leaf {
   template <class W>
   static W rights(W entry, W upper, const LeafFilter& f) {
     const W one(1);
-    const W writable_clean = (entry >> 51) & W(f.mode);              // DBM, when TCR.HD gives it a meaning
+    const W writable_clean = (entry >> 51) & W(f.mode);  // DBM, when TCR.HD gives it a meaning
     const W writable = (((entry >> 7) & one) ^ one) | (writable_clean & one);
     const W w = writable & (upper >> 3);
     const W user_data = (entry >> 6) & (upper >> 2) & one;

@@ -14,8 +14,8 @@ namespace vm::mem::paging {
 struct Mapping {
   std::uint64_t vaddr = 0;
   std::uint64_t paddr = 0;
-  std::uint64_t size = 0;       ///< bytes; a multiple of page_size
-  std::uint64_t page_size = 0;  ///< of every page in the run
+  std::uint64_t size = 0;             ///< bytes; a multiple of page_size
+  std::uint64_t page_size = 0;        ///< of every page in the run
   Access access = Access::none;       ///< what the tables give the supervisor
   Access user_access = Access::none;  ///< what they give the user; none for a supervisor page
   std::uint8_t padding[6] = {};

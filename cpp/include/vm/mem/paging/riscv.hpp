@@ -114,6 +114,23 @@ class RiscVFormat {
     return has(access, Access::write) ? access | Access::read : access;
   }
 
+  bool user_leaf(Entry leaf) const noexcept { return (leaf & user) != 0; }
+  Entry with_access(Entry leaf, int, Access access, bool user_page) const noexcept {
+    const Entry kept = leaf & static_cast<Entry>(~(read | write | execute | user));
+    return static_cast<Entry>(kept | static_cast<unsigned>(access) << 1 | (user_page ? user : Entry{0}));
+  }
+  Entry split(Entry leaf, int level, unsigned index) const noexcept {
+    // A superpage is aligned, so the part's page number only fills zeros.
+    return static_cast<Entry>(leaf | static_cast<std::uint64_t>(index) << (level_shift<RiscVFormat>(level - 1) - 2));
+  }
+  unsigned run_length(Entry leaf, int level) const noexcept { return level == 0 && (leaf & napot) != 0 ? 16 : 1; }
+  Entry detach(Entry leaf, unsigned index) const noexcept {
+    const auto size_code = static_cast<Entry>(bit_range(10, 13));  // the low PPN bits say how long the run is
+    return static_cast<Entry>((leaf & ~(napot | size_code)) | (index & 15) << 10);
+  }
+  Entry restrict_entry(Entry entry, bool, std::uint32_t) const noexcept { return entry; }
+  Entry unrestricted_table(Entry table, int) const noexcept { return table; }
+
   int top_level(std::uint64_t) const noexcept { return Levels - 1; }
   int ranges(VirtualRange (&out)[2]) const noexcept {
     if (!wide) {
@@ -135,8 +152,7 @@ class RiscVFormat {
   static constexpr Entry dirty = 0x80;
   static constexpr Entry napot = wide ? static_cast<Entry>(std::uint64_t{1} << 63) : Entry{0};
   /// D, A, U, PBMT and N of a pointer "must be cleared by software"; hardware treats them as reserved.
-  static constexpr Entry table_reserved =
-      static_cast<Entry>(user | accessed | dirty | (wide ? bit_range(61, 63) : 0));
+  static constexpr Entry table_reserved = static_cast<Entry>(user | accessed | dirty | (wide ? bit_range(61, 63) : 0));
 
   static constexpr LeafFilter address_filter() noexcept {
     LeafFilter f;

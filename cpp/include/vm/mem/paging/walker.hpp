@@ -72,61 +72,93 @@ inline bool replace_entry(std::byte* at, Entry expected, Entry desired) noexcept
 /// Where a walk found its entries, for A/D updates and for caches of tables.
 struct WalkPath {
   static constexpr int max_levels = 5;
-  std::uint64_t table[max_levels] = {};       ///< by level: physical address of the table that was read
-  std::uint64_t entry_at[max_levels] = {};    ///< by level: physical address of the entry
-  std::uint64_t entry[max_levels] = {};       ///< by level: its value
-  std::uint32_t allowances = all_allowances;  ///< what the tables above the answering level leave
+  std::uint64_t entry_at[max_levels] = {};  ///< by level: physical address of the entry
+  std::uint64_t entry[max_levels] = {};     ///< by level: its value
   int top = 0;
+};
+
+/// A walk that can stop between levels, so that many of them can be interleaved. The answer is `result()` once `step`
+/// or `begin` has returned true.
+template <class Format>
+class WalkCursor {
+ public:
+  using Entry = typename Format::Entry;
+
+  /// Finds the top table; true when that already is a fault.
+  bool begin(const Format& format, TableReader& memory, std::uint64_t vaddr) noexcept {
+    const Start start = format.start(vaddr);
+    result_ = Translation{};
+    result_.vaddr = vaddr;
+    result_.level = static_cast<std::int8_t>(start.level);
+    result_.reason = start.reason;
+    allowances_ = all_allowances;
+    return start.reason != FaultReason::none || locate(memory, start.table, start.index_mask);
+  }
+
+  /// Reads the entry at hand and acts on it; true when the walk is over.
+  bool step(const Format& format, TableReader& memory, Access access, Privilege privilege) noexcept {
+    const int level = result_.level;
+    entry_ = load_entry<Entry>(host_);
+    const Step step = format.decode(entry_, level);
+    if (step.reason != FaultReason::none) {
+      result_.reason = step.reason;
+      return true;
+    }
+    if (step.leaf) {
+      result_.rights = format.leaf_rights(entry_, allowances_);
+      result_.reason = format.authorize(entry_, result_.rights, access, privilege);
+      result_.size_log2 = step.size_log2;
+      result_.paddr = step.address | (result_.vaddr & low_bits(step.size_log2));
+      return true;
+    }
+    allowances_ &= format.table_allowances(entry_, level);
+    --result_.level;
+    return locate(memory, step.address, low_bits(Format::index_bits));
+  }
+
+  const Translation& result() const noexcept { return result_; }
+  /// Host address of the entry that `step` will read; prefetch it.
+  const std::byte* host() const noexcept { return host_; }
+  Entry entry() const noexcept { return entry_; }
+  std::uint64_t entry_at() const noexcept { return entry_at_; }
+  std::uint64_t table() const noexcept { return table_; }
+  /// What the tables above the current one leave.
+  std::uint32_t allowances() const noexcept { return allowances_; }
+
+ private:
+  bool locate(TableReader& memory, std::uint64_t table, std::uint64_t index_mask) noexcept {
+    table_ = table;
+    entry_at_ = table + (result_.vaddr >> level_shift<Format>(result_.level) & index_mask) * sizeof(Entry);
+    host_ = memory.at(entry_at_, sizeof(Entry));
+    if (host_ == nullptr) result_.reason = FaultReason::table_unreachable;
+    return host_ == nullptr;
+  }
+
+  Translation result_;
+  std::uint64_t table_ = 0;
+  std::uint64_t entry_at_ = 0;
+  const std::byte* host_ = nullptr;
+  Entry entry_ = 0;
+  std::uint32_t allowances_ = all_allowances;
 };
 
 /// Walks without changing memory. `path`, when given, is filled down to the level that answered.
 template <class Format>
 Translation walk(const Format& format, TableReader& memory, std::uint64_t vaddr, Access access, Privilege privilege,
                  WalkPath* path = nullptr) noexcept {
-  using Entry = typename Format::Entry;
-  Translation result;
-  result.vaddr = vaddr;
-  const Start start = format.start(vaddr);
-  result.level = static_cast<std::int8_t>(start.level);
-  result.reason = start.reason;
-  if (start.reason != FaultReason::none) return result;
-  if (path != nullptr) path->top = start.level;
-
-  std::uint64_t table = start.table;
-  std::uint64_t mask = start.index_mask;
-  std::uint32_t allowances = all_allowances;
-  for (int level = start.level;; --level) {
-    const std::uint64_t index = vaddr >> level_shift<Format>(level) & mask;
-    const std::uint64_t entry_at = table + index * sizeof(Entry);
-    result.level = static_cast<std::int8_t>(level);
-    const std::byte* host = memory.at(entry_at, sizeof(Entry));
-    if (host == nullptr) {
-      result.reason = FaultReason::table_unreachable;
-      return result;
-    }
-    const auto entry = load_entry<Entry>(host);
+  WalkCursor<Format> cursor;
+  bool done = cursor.begin(format, memory, vaddr);
+  if (path != nullptr) path->top = cursor.result().level;
+  while (!done) {
+    const int level = cursor.result().level;
+    const std::uint64_t entry_at = cursor.entry_at();
+    done = cursor.step(format, memory, access, privilege);
     if (path != nullptr) {
-      path->table[level] = table;
       path->entry_at[level] = entry_at;
-      path->entry[level] = entry;
-      path->allowances = allowances;
+      path->entry[level] = cursor.entry();
     }
-    const Step step = format.decode(entry, level);
-    if (step.reason != FaultReason::none) {
-      result.reason = step.reason;
-      return result;
-    }
-    if (step.leaf) {
-      result.rights = format.leaf_rights(entry, allowances);
-      result.reason = format.authorize(entry, result.rights, access, privilege);
-      result.size_log2 = step.size_log2;
-      result.paddr = step.address | (vaddr & low_bits(step.size_log2));
-      return result;
-    }
-    allowances &= format.table_allowances(entry, level);
-    table = step.address;
-    mask = low_bits(Format::index_bits);
   }
+  return cursor.result();
 }
 
 /// Walks and, when the translation succeeds, writes the A and D flags that hardware would write. An entry that another
@@ -134,14 +166,13 @@ Translation walk(const Format& format, TableReader& memory, std::uint64_t vaddr,
 /// stay behind. Flags in read-only memory are left as they are.
 template <class Format>
 Translation walk_and_mark(const Format& format, TableReader& memory, std::uint64_t vaddr, Access access,
-                          Privilege privilege, WalkPath* path_out = nullptr) noexcept {
+                          Privilege privilege) noexcept {
   using Entry = typename Format::Entry;
   constexpr int attempts = 16;
   Translation result;
   for (int attempt = 0; attempt < attempts; ++attempt) {
     WalkPath path;
     result = walk(format, memory, vaddr, access, privilege, &path);
-    if (path_out != nullptr) *path_out = path;
     if (!result.ok() || access == Access::none) break;
     bool raced = false;
     for (int level = path.top; level >= result.level && !raced; --level) {

@@ -1,7 +1,7 @@
 #pragma once
 /// \file
-/// x86 page-table formats: Intel SDM vol. 3 §4.3 (32-bit), §4.4 (PAE), §4.5 (4-level and 5-level), §4.6 (access rights),
-/// §4.7 (error codes).
+/// x86 page-table formats: Intel SDM vol. 3 §4.3 (32-bit), §4.4 (PAE), §4.5 (4-level and 5-level), §4.6 (access
+/// rights), §4.7 (error codes).
 
 #include <type_traits>
 
@@ -14,7 +14,7 @@ namespace vm::mem::paging {
 template <int Levels>
 class X86Format {
   static_assert(Levels >= 2 && Levels <= 5);
-  static constexpr bool wide = Levels > 2;       // 8-byte entries
+  static constexpr bool wide = Levels > 2;  // 8-byte entries
   static constexpr bool long_mode = Levels > 3;
 
  public:
@@ -37,8 +37,7 @@ class X86Format {
     if ((entry & present) == 0) return {FaultReason::not_present, false, 0, 0};
     const bool leaf = level == 0 || ((entry & page_size) != 0 && can_map(level));
     const auto l = static_cast<unsigned>(level);
-    if ((entry & (leaf ? reserved_leaf_[l] : reserved_table_[l])) != 0)
-      return {FaultReason::reserved_bit, false, 0, 0};
+    if ((entry & (leaf ? reserved_leaf_[l] : reserved_table_[l])) != 0) return {FaultReason::reserved_bit, false, 0, 0};
     if (!leaf) return {FaultReason::none, false, 0, entry & address_mask(12)};
     const unsigned shift = level_shift<X86Format>(level);
     std::uint64_t address = entry & address_mask(shift);
@@ -132,6 +131,36 @@ class X86Format {
     return access | Access::read | (can_deny_execute ? Access::none : Access::execute);
   }
 
+  bool user_leaf(Entry leaf) const noexcept { return (leaf & user) != 0; }
+  Entry with_access(Entry leaf, int, Access access, bool user_page) const noexcept {
+    Entry entry = leaf & static_cast<Entry>(~(writable | user | execute_disable));
+    if (has(access, Access::write)) entry |= writable;
+    if (user_page) entry |= user;
+    if (!has(access, Access::execute) && config_.no_execute) entry |= execute_disable;
+    return entry;
+  }
+  Entry split(Entry leaf, int level, unsigned index) const noexcept {
+    const int below = level - 1;
+    const std::uint64_t base =
+        decode(leaf, level).address + (static_cast<std::uint64_t>(index) << level_shift<X86Format>(below));
+    Entry flags = leaf & static_cast<Entry>(wide ? ~bit_range(12, 51) : low_bits(12));
+    // The PAT bit is bit 12 of a large page and bit 7, where large pages say that they are, of a small one.
+    const bool pat = test_bit(leaf, 12);
+    if (below == 0) flags = static_cast<Entry>((flags & ~page_size) | (pat ? page_size : Entry{0}));
+    if (below > 0 && pat) flags |= large_pat;
+    return static_cast<Entry>(base | flags);
+  }
+  unsigned run_length(Entry, int) const noexcept { return 1; }
+  Entry detach(Entry leaf, unsigned) const noexcept { return leaf; }
+  Entry restrict_entry(Entry entry, bool, std::uint32_t allowances) const noexcept {
+    entry &= static_cast<Entry>(allowances | ~std::uint64_t{writable | user});
+    return (allowances & 1) != 0 ? entry : static_cast<Entry>(entry | execute_disable);
+  }
+  Entry unrestricted_table(Entry table, int level) const noexcept {
+    if (Levels == 3 && level == 2) return table;
+    return static_cast<Entry>((table | writable | user) & ~execute_disable);
+  }
+
   int top_level(std::uint64_t) const noexcept { return Levels - 1; }
   /// The virtual ranges that exist, in ascending order.
   int ranges(VirtualRange (&out)[2]) const noexcept {
@@ -151,6 +180,8 @@ class X86Format {
   static constexpr Entry accessed = 0x20;
   static constexpr Entry dirty = 0x40;
   static constexpr Entry page_size = 0x80;
+  static constexpr Entry large_pat = 0x1000;
+  static constexpr Entry execute_disable = wide ? static_cast<Entry>(std::uint64_t{1} << 63) : Entry{0};
 
   static constexpr std::uint64_t address_mask(unsigned from) noexcept {
     return wide ? bit_range(from, 51) : bit_range(from, 31);
@@ -162,7 +193,9 @@ class X86Format {
     }
     return vaddr >> 32 == 0;
   }
-  unsigned pse36_bits() const noexcept { return config_.physical_bits < 40 ? static_cast<unsigned>(config_.physical_bits) : 40U; }
+  unsigned pse36_bits() const noexcept {
+    return config_.physical_bits < 40 ? static_cast<unsigned>(config_.physical_bits) : 40U;
+  }
 
   bool keys_allow(Entry leaf, bool user_page, Access access, Privilege privilege) const noexcept {
     if constexpr (!long_mode) return true;

@@ -1,0 +1,56 @@
+#pragma once
+/// \file
+/// The cache of last-level tables that a batch keeps, and the kernels that answer from it. Each kernel answers what the
+/// cache can answer and lists the rest, which the driver (batch.hpp) walks.
+
+#include <cstddef>
+#include <cstdint>
+
+#include "vm/mem/paging/leaf.hpp"
+#include "vm/mem/paging/translation.hpp"
+
+namespace vm::mem::paging {
+
+/// What is known about one span, the range of addresses that one last-level table covers.
+///
+/// `base` is either a last-level table (bit 63 clear: bits 0..47 its host address, 48..62 the allowances of the levels
+/// above) or one answer for the whole span (bit 63 set: bits 0..15 `PackedInfo`, above the span's own bits the physical
+/// address): a block, or a fault of a higher level.
+struct LeafSlot {
+  std::uint64_t tag = UINT64_MAX;  ///< vaddr >> span; the initial value matches no address
+  std::uint64_t base = 0;
+};
+inline constexpr unsigned leaf_slot_shift = 4;
+static_assert(sizeof(LeafSlot) == std::size_t{1} << leaf_slot_shift);
+
+inline constexpr unsigned slot_host_bits = 48;
+inline constexpr std::uint64_t slot_host_mask = (std::uint64_t{1} << slot_host_bits) - 1;
+inline constexpr std::uint64_t slot_uniform = std::uint64_t{1} << 63;
+
+struct LeafKernelCall {
+  const LeafSlot* slots;
+  std::uint64_t slot_mask;
+  LeafFilter filter;
+  const std::uint64_t* vaddr;
+  std::size_t count;
+  std::uint64_t* paddr;
+  PackedInfo* info;
+  std::uint32_t* missed;  ///< room for `count` indices
+  bool prefetch;          ///< the tables do not fit the cache: fetch a group's entries before using them
+};
+
+/// Elements whose entries are prefetched together. Enough to keep every line-fill buffer busy, few enough for the lines
+/// to be still in L1 when they are used.
+inline constexpr std::size_t prefetch_group = 64;
+
+/// Returns how many indices were written to `missed`.
+using LeafKernel = std::size_t (*)(const LeafKernelCall&);
+
+/// Which instantiation: formats that share Leaf arithmetic and geometry share a kernel. All have 8-byte entries.
+enum class LeafShape : std::uint8_t { x86, riscv, aarch64_4k, aarch64_16k, aarch64_64k };
+
+/// nullptr when this build has no such kernel. The caller checks that the processor has the instructions.
+LeafKernel avx2_leaf_kernel(LeafShape shape) noexcept;
+LeafKernel avx512_leaf_kernel(LeafShape shape) noexcept;
+
+}  // namespace vm::mem::paging
