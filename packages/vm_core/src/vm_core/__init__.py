@@ -20,6 +20,7 @@ from ._core import (
     is_aligned,
 )
 from .counters import Counters, CounterSnapshot
+from .cpu_features import Cache, CpuFeatures
 from .error import (
     AccessViolation,
     ClosedError,
@@ -36,9 +37,11 @@ from .error import (
 __all__ = [
     "Access",
     "AccessViolation",
+    "Cache",
     "ClosedError",
     "CounterSnapshot",
     "Counters",
+    "CpuFeatures",
     "DoubleFree",
     "FaultReason",
     "InvalidConfig",

@@ -1,3 +1,4 @@
+# ruff: noqa: N818 - the names are those of the C++ classes
 """The exception family of vm_core, vm_mem and vm_accel.
 
 One base, ``VmError``; each class also derives from the built-in that a Python program would catch anyway. A message
