@@ -20,7 +20,8 @@ AddressSpace::AddressSpace(std::shared_ptr<GuestMemory> memory, const PagingConf
       config_(config),
       options_(options),
       operations_(operations_for(config)),
-      frames_(std::make_unique<TableFrames>(options.tables)) {
+      frames_(std::make_unique<TableFrames>(options.tables)),
+      change_(std::make_unique<std::mutex>()) {
   if (memory_ == nullptr) throw InvalidConfig("an address space needs a guest memory; got null");
 }
 
@@ -66,13 +67,18 @@ std::vector<Mapping> AddressSpace::mappings(const EnumerateOptions& options,
   return operations_->mappings(*memory_->table(), options, keep_going);
 }
 
-void AddressSpace::map(const MapRequest& request) { operations_->map(*memory_->table(), *frames_, request); }
+void AddressSpace::map(const MapRequest& request) {
+  const std::lock_guard<std::mutex> lock(*change_);
+  operations_->map(*memory_->table(), *frames_, request);
+}
 
 std::uint64_t AddressSpace::unmap(std::uint64_t vaddr, std::uint64_t size) {
+  const std::lock_guard<std::mutex> lock(*change_);
   return operations_->unmap(*memory_->table(), *frames_, vaddr, size);
 }
 
 void AddressSpace::protect(std::uint64_t vaddr, std::uint64_t size, Access access, std::optional<bool> user) {
+  const std::lock_guard<std::mutex> lock(*change_);
   operations_->protect(*memory_->table(), *frames_, vaddr, size, access, user);
 }
 

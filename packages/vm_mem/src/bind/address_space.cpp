@@ -252,8 +252,8 @@ void bind_address_space(py::module_& module) {
       "for new tables; without it they come from the top of the last writable region downwards, and only frames that "
       "are all zero are taken. update_accessed_dirty: translations set the A and D flags that the processor would "
       "set.\n\n"
-      "Translations and listings may run in any number of threads at once; map, unmap and protect not beside anything "
-      "else on the same tables.");
+      "Translations and listings may run in any number of threads at once. map, unmap and protect of one object wait for "
+      "each other; a translation beside them sees old or new entries.");
   type.def(py::init([](std::shared_ptr<vm::mem::GuestMemory> memory, const py::object& config, const py::object& tables,
                        bool update_accessed_dirty) {
              return std::make_shared<AddressSpace>(std::move(memory), paging_config_from(config),

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <vector>
 
@@ -47,8 +48,9 @@ struct AddressSpaceOptions {
   bool update_accessed_dirty = false;
 };
 
-/// Translations may run concurrently with each other on any number of threads. `map`, `unmap` and `protect` must not
-/// run concurrently with anything on the same tables.
+/// Translations may run concurrently with each other on any number of threads. `map`, `unmap` and `protect` of one
+/// object wait for each other; beside a translation, or beside another object over the same tables, they are as racy as
+/// a kernel that edits live tables without a flush: the other side sees old or new entries, never memory out of range.
 class AddressSpace {
  public:
   /// Throws InvalidConfig when `config` or `options` make no sense.
@@ -101,6 +103,7 @@ class AddressSpace {
   AddressSpaceOptions options_;
   std::unique_ptr<const Operations> operations_;
   std::unique_ptr<TableFrames> frames_;
+  std::unique_ptr<std::mutex> change_;  ///< held by map, unmap and protect, for callers that get it wrong
 };
 
 }  // namespace vm::mem::paging
