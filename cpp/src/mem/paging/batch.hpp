@@ -210,6 +210,7 @@ class BatchShare {
     }
     // A walk that began at level 0 has a top table of another size.
     if (!filter_.usable || t.reason == FaultReason::table_unreachable || format_.top_level(t.vaddr) == 0) return;
+    if (update_ && !t.ok()) return;  // the levels above have not been marked as accessed yet
     const std::byte* host = memory_.at(cursor.table(), batch_geometry<Format>().table_bytes);
     const auto address = reinterpret_cast<std::uintptr_t>(host);
     if (host == nullptr || (address & ~slot_host_mask) != 0) return;
