@@ -15,7 +15,8 @@ function(vm_add_python_module module)
     message(FATAL_ERROR "pyproject.toml says version ${SKBUILD_PROJECT_VERSION}, cpp/CMakeLists.txt says ${version}; "
                         "make them equal.")
   endif()
-  pybind11_add_module(${module})
+  # NO_EXTRAS: no link-time optimization. The hot loops live in the libraries, and a module links in a second.
+  pybind11_add_module(${module} NO_EXTRAS)
   vm_configure_target(${module})
   target_compile_definitions(${module} PRIVATE VM_VERSION="${version}")
   target_link_libraries(${module} PRIVATE ${arg_LINK})
