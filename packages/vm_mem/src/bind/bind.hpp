@@ -1,0 +1,12 @@
+#pragma once
+/// \file
+/// The parts of the `vm_mem._mem` module; each adds its names to the module that it is given.
+
+#include <pybind11/pybind11.h>
+
+/// GuestMemory, Region and CpuState.
+void bind_guest(pybind11::module_& module);
+/// Everything of vm_mem.paging; GuestMemory must be bound before.
+void bind_paging(pybind11::module_& module);
+/// AddressSpace; the page-table configurations and results must be bound before.
+void bind_address_space(pybind11::module_& module);

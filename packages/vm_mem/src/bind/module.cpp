@@ -1,0 +1,13 @@
+// The extension module vm_mem._mem: convert, release the GIL, call, convert back. What a name means is said where C++
+// declares it.
+
+#include "bind.hpp"
+#include "vm/python/abi.hpp"
+
+PYBIND11_MODULE(_mem, module, pybind11::mod_gil_not_used()) {
+  vm::python::import_core();
+  module.doc() = "Compiled part of vm_mem; import the names from vm_mem instead.";
+  bind_guest(module);
+  bind_paging(module);
+  module.attr("__version__") = VM_VERSION;
+}
