@@ -55,7 +55,8 @@ template <class Config>
 std::string repr(const char* type, const Config& config) {
   std::string text = std::string(type) + "(";
   bool first = true;
-  for (const auto& item : arguments(config)) {
+  const py::dict fields = arguments(config);
+  for (const std::pair<py::handle, py::handle> item : fields) {
     const auto name = item.first.cast<std::string>();
     if (!first) text += ", ";
     first = false;
