@@ -1,6 +1,7 @@
 #include "paging_config.hpp"
 
 #include <pybind11/operators.h>
+#include <pybind11/stl.h>
 
 #include <optional>
 #include <string>
