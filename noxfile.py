@@ -148,6 +148,7 @@ def prepare(session: nox.Session, *wanted: str, groups: tuple[str, ...] = ()) ->
     system_packages(*wanted)
     if _tool("ccache"):
         session.env["CMAKE_CXX_COMPILER_LAUNCHER"] = "ccache"
+        session.env["CCACHE_NOHASHDIR"] = "1"  # pip builds in a new folder each time
     REPORTS.mkdir(parents=True, exist_ok=True)
     for old in REPORTS.glob(f"{session.name}*"):
         old.unlink()
@@ -166,7 +167,7 @@ def build_cpp(session: nox.Session, name: str, *options: str) -> Path:
     tree = ROOT / "build" / name
     # A tree configured by a virtual environment that is gone names a Ninja that is gone.
     ninja = f"-DCMAKE_MAKE_PROGRAM={session.bin}/ninja"
-    session.run("cmake", "-S", ".", "-B", str(tree), "-G", "Ninja", ninja, *options)
+    session.run("cmake", "-S", ".", "-B", str(tree), "-G", "Ninja", ninja, "-DCMAKE_BUILD_TYPE=Release", *options)
     session.run("cmake", "--build", str(tree))
     return tree
 
@@ -212,7 +213,7 @@ def demo(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Build the C++ library and run its tests, then install the packages and run the Python tests."""
     prepare(session, *BUILD, "gtest", *ORACLES, groups=("test",))
-    tree = build_cpp(session, "release", "-DCMAKE_BUILD_TYPE=Release")
+    tree = build_cpp(session, "release")
     run_ctest(session, tree)
     install_packages(session)
     run_pytest(session, *(session.posargs or ["tests/python"]), VM_TEST_BUILD_TREE=str(tree))
@@ -246,8 +247,7 @@ def lint(session: nox.Session) -> None:
 def asan(session: nox.Session) -> None:
     """Run the C++ and the Python tests under AddressSanitizer and UndefinedBehaviorSanitizer."""
     prepare(session, *BUILD, "gtest", groups=("test",))
-    options = ("-DCMAKE_BUILD_TYPE=RelWithDebInfo", "-DVM_SANITIZE=address,undefined")
-    run_ctest(session, build_cpp(session, "asan", *options))
+    run_ctest(session, build_cpp(session, "asan", "-DVM_SANITIZE=address,undefined"))
     install_packages(session, VM_SANITIZE="address,undefined")
     # The interpreter is not instrumented, so the runtime has to be there before the first module; libstdc++ beside it,
     # or the runtime cannot intercept C++ exceptions. The interpreter's own leaks are not ours.
@@ -262,7 +262,7 @@ def asan(session: nox.Session) -> None:
 def tsan(session: nox.Session) -> None:
     """Run the C++ tests under ThreadSanitizer."""
     prepare(session, *BUILD, "gtest")
-    tree = build_cpp(session, "tsan", "-DCMAKE_BUILD_TYPE=RelWithDebInfo", "-DVM_SANITIZE=thread")
+    tree = build_cpp(session, "tsan", "-DVM_SANITIZE=thread")
     # Newer kernels place mappings where GCC 12's runtime does not expect them.
     fixed = ("setarch", "-R") if _tool("setarch") and _runs("setarch", "-R", "true") else ()
     run_ctest(session, tree, *session.posargs, wrapper=fixed)
@@ -276,8 +276,8 @@ def fuzz(session: nox.Session) -> None:
         skip(session, "clang with libFuzzer is missing; on Debian: apt-get install clang libclang-rt-dev")
     seconds = session.posargs[0] if session.posargs else "20"
     options = ("-DCMAKE_CXX_COMPILER=clang++", "-DVM_BUILD_TESTS=OFF", "-DVM_BUILD_FUZZERS=ON")
-    tree = build_cpp(session, "fuzz", "-DCMAKE_BUILD_TYPE=RelWithDebInfo", *options)
-    for target in sorted(f for f in (tree / "fuzz").iterdir() if f.is_file()):
+    tree = build_cpp(session, "fuzz", *options)
+    for target in sorted(f for f in (tree / "fuzz").glob("*") if f.is_file()):
         found = tree / "corpus" / target.name  # new inputs stay in the build tree; worthy ones are committed by hand
         found.mkdir(parents=True, exist_ok=True)
         seeds = ROOT / "tests" / "fuzz" / "corpus" / target.name
@@ -290,9 +290,8 @@ def fuzz(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Run the C++ benchmarks; arguments go to Google Benchmark (`-- --benchmark_filter=walk`)."""
     prepare(session, *BUILD, "benchmark")
-    options = ("-DCMAKE_BUILD_TYPE=Release", "-DVM_BUILD_BENCHMARKS=ON", "-DVM_BUILD_TESTS=OFF")
-    tree = build_cpp(session, "bench", *options)
-    for program in sorted(f for f in (tree / "bench").iterdir() if f.is_file()):
+    tree = build_cpp(session, "bench", "-DVM_BUILD_BENCHMARKS=ON", "-DVM_BUILD_TESTS=OFF")
+    for program in sorted(f for f in (tree / "bench").glob("*") if f.is_file()):
         session.run(str(program), *session.posargs, external=True)
 
 
