@@ -50,7 +50,6 @@ void for_each_piece(const RegionTable& table, std::uint64_t paddr, std::uint64_t
 }  // namespace
 
 ImageFormat parse_image_format(const std::string& name) {
-  if (name == "automatic") return ImageFormat::automatic;
   if (name == "raw") return ImageFormat::raw;
   if (name == "lime") return ImageFormat::lime;
   if (name == "elf") return ImageFormat::elf;

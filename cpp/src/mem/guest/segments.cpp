@@ -154,6 +154,15 @@ std::uint64_t largest_run_of_zeros(const std::vector<Piece>& pieces) noexcept {
   return largest;
 }
 
+std::shared_ptr<HostMapping> map_zeros(const std::string& path, std::uint64_t size) {
+  if (size == 0) return nullptr;
+  try {
+    return HostMapping::zeros(size);
+  } catch (const ResourceExhausted& error) {
+    throw ResourceExhausted(path + " claims memory that the file does not hold: " + error.what());
+  }
+}
+
 }  // namespace
 
 std::vector<Region> map_segments(InputFile file, const std::vector<Segment>& segments, bool writable,
@@ -166,8 +175,7 @@ std::vector<Region> map_segments(InputFile file, const std::vector<Segment>& seg
   const std::uint64_t size = file.size();
   const auto bytes = HostMapping::file(file.release(), 0, size, writable, path);
   // Nobody can write to these zeros, so all runs of them can share the same host memory.
-  const std::uint64_t zeros_size = largest_run_of_zeros(pieces);
-  const auto zeros = zeros_size > 0 ? HostMapping::zeros(zeros_size) : nullptr;
+  const auto zeros = map_zeros(path, largest_run_of_zeros(pieces));
 
   std::vector<Region> regions;
   regions.reserve(pieces.size());

@@ -144,7 +144,6 @@ TEST(ImageFormatNames, AreParsedOrRefused) {
   EXPECT_EQ(parse_image_format("raw"), ImageFormat::raw);
   EXPECT_EQ(parse_image_format("lime"), ImageFormat::lime);
   EXPECT_EQ(parse_image_format("elf"), ImageFormat::elf);
-  EXPECT_EQ(parse_image_format("automatic"), ImageFormat::automatic);
   EXPECT_TRUE(mentions(message_of<InvalidConfig>([] { parse_image_format("vmdk"); }), {"vmdk", "raw, lime or elf"}));
 }
 

@@ -26,7 +26,7 @@ enum class ImageFormat : std::uint8_t {
   elf,        ///< ELF core: QEMU `dump-guest-memory`, kdump's vmcore
 };
 
-/// "raw", "lime", "elf" and "automatic". Throws InvalidConfig on anything else.
+/// "raw", "lime" and "elf". Throws InvalidConfig on anything else.
 ImageFormat parse_image_format(const std::string& name);
 
 /// Which part of a file `GuestMemory::file` maps, and where the guest sees it.
