@@ -47,15 +47,16 @@ std::uint32_t read_number(const std::string& path, std::uint32_t maximum) {
   return static_cast<std::uint32_t>(number);
 }
 
-/// Nothing when the kernel knows of the cache, but not its size (AArch64 firmware without a PPTT table).
 std::optional<Cache> read_cache(const std::string& directory) {
   const std::optional<std::string> type = read_text(directory + "/type");
-  const std::optional<std::string> size = read_text(directory + "/size");
-  if (!type || !size) return std::nullopt;
+  if (!type) return std::nullopt;
   Cache cache;
   cache.level = static_cast<int>(read_number(directory + "/level", 255));
   cache.type = parse_cache_type(*type, directory + "/type");
-  cache.size = parse_size(*size, directory + "/size");
+  // AArch64 firmware without a PPTT table leaves the size out.
+  if (const std::optional<std::string> size = read_text(directory + "/size")) {
+    cache.size = parse_size(*size, directory + "/size");
+  }
   cache.line_size = read_number(directory + "/coherency_line_size", UINT32_MAX);
   cache.ways = read_number(directory + "/ways_of_associativity", UINT32_MAX);
   const std::string shared = directory + "/shared_cpu_list";

@@ -55,16 +55,16 @@ constexpr bool range_fits(std::uint64_t base, std::uint64_t size) noexcept {
 enum class PageSize : std::uint64_t {
   size_4k = std::uint64_t{1} << 12,
   size_16k = std::uint64_t{1} << 14,
-  size_64k = std::uint64_t{1} << 16,    ///< AArch64 64K granule; RISC-V Svnapot
+  size_64k = std::uint64_t{1} << 16,  ///< AArch64 64K granule; RISC-V Svnapot
   size_2m = std::uint64_t{1} << 21,
-  size_4m = std::uint64_t{1} << 22,     ///< x86 PSE; RISC-V Sv32 megapage
-  size_32m = std::uint64_t{1} << 25,    ///< AArch64 16K granule, level 2 block
-  size_512m = std::uint64_t{1} << 29,   ///< AArch64 64K granule, level 2 block
+  size_4m = std::uint64_t{1} << 22,    ///< x86 PSE; RISC-V Sv32 megapage
+  size_32m = std::uint64_t{1} << 25,   ///< AArch64 16K granule, level 2 block
+  size_512m = std::uint64_t{1} << 29,  ///< AArch64 64K granule, level 2 block
   size_1g = std::uint64_t{1} << 30,
-  size_64g = std::uint64_t{1} << 36,    ///< AArch64 16K granule with LPA2, level 1 block
-  size_512g = std::uint64_t{1} << 39,   ///< RISC-V terapage; AArch64 4K granule with LPA2, level 0 block
-  size_4t = std::uint64_t{1} << 42,     ///< AArch64 64K granule with LPA, level 1 block
-  size_256t = std::uint64_t{1} << 48,   ///< RISC-V Sv57 petapage
+  size_64g = std::uint64_t{1} << 36,   ///< AArch64 16K granule with LPA2, level 1 block
+  size_512g = std::uint64_t{1} << 39,  ///< RISC-V terapage; AArch64 4K granule with LPA2, level 0 block
+  size_4t = std::uint64_t{1} << 42,    ///< AArch64 64K granule with LPA, level 1 block
+  size_256t = std::uint64_t{1} << 48,  ///< RISC-V Sv57 petapage
 };
 
 constexpr std::uint64_t bytes(PageSize size) noexcept { return static_cast<std::uint64_t>(size); }

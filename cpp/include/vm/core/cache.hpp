@@ -13,7 +13,7 @@ enum class CacheType : std::uint8_t { unified = 0, data = 1, instruction = 2 };
 struct Cache {
   int level = 0;  ///< 1 is nearest to the core
   CacheType type = CacheType::unified;
-  std::uint64_t size = 0;       ///< bytes
+  std::uint64_t size = 0;       ///< bytes; 0 when not known
   std::uint32_t line_size = 0;  ///< bytes; 0 when not known
   std::uint32_t ways = 0;       ///< associativity; 0 when not known
   std::vector<int> cpus;        ///< the CPUs that share it, ascending

@@ -10,5 +10,7 @@ void bind_types(pybind11::module_& module);
 void bind_counters(pybind11::module_& module);
 /// Cache, CpuFeatures and FEATURES.
 void bind_cpu_features(pybind11::module_& module);
+/// NumaNode, Package, Core, Topology and cpu_list; after bind_cpu_features, which binds Cache.
+void bind_topology(pybind11::module_& module);
 /// The translator from the C++ exception family to the classes of `vm_core.error`.
 void bind_errors();

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "bind.hpp"
+#include "cache.hpp"
 #include "vm/core/error.hpp"
 
 namespace py = pybind11;
@@ -21,6 +22,13 @@ using vm::CpuFeature;
 using vm::CpuFeatures;
 using vm::CpuFeatureSet;
 using vm::CpuidRegisters;
+
+using py::literals::operator""_a;
+
+py::dict cache_as_dict(const Cache& cache) {
+  return py::dict("level"_a = cache.level, "type"_a = to_string(cache.type), "size"_a = cache.size,
+                  "line_size"_a = cache.line_size, "ways"_a = cache.ways, "cpus"_a = cache.cpus);
+}
 
 namespace {
 
@@ -54,19 +62,12 @@ CpuFeatures from_cpuid(const CpuidTable& leaves, std::uint64_t xcr0) {
                            [xcr0] { return xcr0; }});
 }
 
-py::dict cache_as_dict(const Cache& cache) {
-  using namespace py::literals;
-  return py::dict("level"_a = cache.level, "type"_a = to_string(cache.type), "size"_a = cache.size,
-                  "line_size"_a = cache.line_size, "ways"_a = cache.ways, "cpus"_a = cache.cpus);
-}
-
 std::string cache_text(const Cache& cache) {
   return "<Cache level " + std::to_string(cache.level) + " " + to_string(cache.type) + ", " +
          std::to_string(cache.size) + " bytes, CPUs " + vm::cpu_list(cache.cpus) + ">";
 }
 
 py::dict as_dict(const CpuFeatures& self) {
-  using namespace py::literals;
   py::list caches;
   for (const Cache& cache : self.caches) caches.append(cache_as_dict(cache));
   return py::dict("architecture"_a = to_string(self.architecture), "vendor"_a = self.vendor, "brand"_a = self.brand,

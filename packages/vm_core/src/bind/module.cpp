@@ -9,6 +9,7 @@ PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
   bind_errors();
   bind_counters(module);
   bind_cpu_features(module);
+  bind_topology(module);
   module.attr("_abi") = vm::python::abi_tag();
   module.attr("__version__") = VM_VERSION;
 }

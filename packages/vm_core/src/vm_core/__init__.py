@@ -33,6 +33,7 @@ from .error import (
     ResourceExhausted,
     VmError,
 )
+from .topology import Topology
 
 __all__ = [
     "Access",
@@ -52,6 +53,7 @@ __all__ = [
     "PlatformError",
     "Privilege",
     "ResourceExhausted",
+    "Topology",
     "VmError",
     "__version__",
     "align_down",
