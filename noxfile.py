@@ -71,12 +71,24 @@ SYSTEM = {
     "fuzzer": (_has_fuzzer, "clang libclang-rt-dev", False),
 }
 BUILD = ("compiler", "python", "hwloc", "ccache")
-ORACLES = ("qemu-x86", "qemu-riscv", "qemu-arm")
+NEEDS = {
+    "demo": BUILD,
+    "tests": (*BUILD, "gtest", "qemu-x86", "qemu-riscv", "qemu-arm"),
+    "tests_newest": ("compiler", "hwloc", "ccache"),
+    "lint": BUILD,
+    "asan": (*BUILD, "gtest"),
+    "tsan": (*BUILD, "gtest"),
+    "fuzz": (*BUILD, "fuzzer"),
+    "bench": (*BUILD, "benchmark"),
+    "sdists": BUILD,
+    "wheels": ("compiler", "python", "ccache"),
+    "docs": BUILD,
+}
 
 
 def system_packages(*wanted: str) -> None:
     """Install what is missing of `wanted` when root, else name it in one sentence; stop only for what is required."""
-    missing = [name for name in wanted if not SYSTEM[name][0]()]
+    missing = [name for name in dict.fromkeys(wanted) if not SYSTEM[name][0]()]
     if not missing:
         return
     packages = " ".join(SYSTEM[name][1] for name in missing)
@@ -106,7 +118,7 @@ def bootstrap(sessions: list[str]) -> None:
     home = ROOT / ".nox" / "bootstrap"
     python = home / "bin" / "python"
     if not (python.exists() and _runs(python, "-c", "import nox")):
-        system_packages("venv")
+        system_packages("venv", *(name for session in sessions for name in NEEDS.get(session, ())))
         subprocess.run([sys.executable, "-m", "venv", "--clear", home], check=True)
         subprocess.run([python, "-m", "pip", "install", "-q", "--disable-pip-version-check", NOX], check=True)
     chosen = ["-s", *sessions] if sessions and not sessions[0].startswith("-") else sessions
@@ -143,9 +155,9 @@ def newest_python() -> str:
     return sys.executable
 
 
-def prepare(session: nox.Session, *wanted: str, groups: tuple[str, ...] = ()) -> None:
-    """System packages first, then the dependency groups of pyproject.toml and the build tools."""
-    system_packages(*wanted)
+def prepare(session: nox.Session, *groups: str) -> None:
+    """System packages first, then the build tools and the dependency groups of pyproject.toml."""
+    system_packages(*NEEDS[session.name.split("-")[0]])
     if _tool("ccache"):
         session.env["CMAKE_CXX_COMPILER_LAUNCHER"] = "ccache"
         session.env["CCACHE_NOHASHDIR"] = "1"  # pip builds in a new folder each time
@@ -204,7 +216,7 @@ def run_pytest(session: nox.Session, *arguments: str, **environment: str) -> Non
 @nox.session
 def demo(session: nox.Session) -> None:
     """Install the packages and watch a real guest's addresses being translated."""
-    prepare(session, *BUILD)
+    prepare(session)
     install_packages(session)
     session.run("vm-mem", "demo", *session.posargs)
 
@@ -212,7 +224,7 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Build the C++ library and run its tests, then install the packages and run the Python tests."""
-    prepare(session, *BUILD, "gtest", *ORACLES, groups=("test",))
+    prepare(session, "test")
     tree = build_cpp(session, "release")
     run_ctest(session, tree)
     install_packages(session)
@@ -223,7 +235,7 @@ def tests(session: nox.Session) -> None:
 @nox.session(python=newest_python())
 def tests_newest(session: nox.Session) -> None:
     """Run the Python tests on the newest Python of this machine."""
-    prepare(session, "compiler", "hwloc", "ccache", groups=("test",))
+    prepare(session, "test")
     install_packages(session)
     run_pytest(session, "tests/python", *LOOSE_ENDS, *session.posargs)
 
@@ -231,7 +243,7 @@ def tests_newest(session: nox.Session) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check formatting (clang-format, ruff), types (mypy --strict), stubs against the modules, and equal copies."""
-    prepare(session, *BUILD, groups=("lint",))
+    prepare(session, "lint")
     folders = ("cpp", "packages", "tests", "bench")
     sources = sorted(str(f.relative_to(ROOT)) for d in folders for f in (ROOT / d).rglob("*.[ch]pp"))
     session.run("clang-format", "--dry-run", "-Werror", *sources, silent=True)
@@ -246,7 +258,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def asan(session: nox.Session) -> None:
     """Run the C++ and the Python tests under AddressSanitizer and UndefinedBehaviorSanitizer."""
-    prepare(session, *BUILD, "gtest", groups=("test",))
+    prepare(session, "test")
     run_ctest(session, build_cpp(session, "asan", "-DVM_SANITIZE=address,undefined"))
     install_packages(session, VM_SANITIZE="address,undefined")
     # The interpreter is not instrumented, so the runtime has to be there before the first module; libstdc++ beside it,
@@ -261,7 +273,7 @@ def asan(session: nox.Session) -> None:
 @nox.session
 def tsan(session: nox.Session) -> None:
     """Run the C++ tests under ThreadSanitizer."""
-    prepare(session, *BUILD, "gtest")
+    prepare(session)
     tree = build_cpp(session, "tsan", "-DVM_SANITIZE=thread")
     # Newer kernels place mappings where GCC 12's runtime does not expect them.
     fixed = ("setarch", "-R") if _tool("setarch") and _runs("setarch", "-R", "true") else ()
@@ -271,7 +283,7 @@ def tsan(session: nox.Session) -> None:
 @nox.session
 def fuzz(session: nox.Session) -> None:
     """Fuzz the walker and the loaders for a bounded time: `nox -s fuzz -- SECONDS` per target (default 20)."""
-    prepare(session, "compiler", "hwloc", "ccache", "fuzzer")
+    prepare(session)
     if not _has_fuzzer():
         skip(session, "clang with libFuzzer is missing; on Debian: apt-get install clang libclang-rt-dev")
     seconds = session.posargs[0] if session.posargs else "20"
@@ -289,7 +301,7 @@ def fuzz(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Run the C++ benchmarks; arguments go to Google Benchmark (`-- --benchmark_filter=walk`)."""
-    prepare(session, *BUILD, "benchmark")
+    prepare(session)
     tree = build_cpp(session, "bench", "-DVM_BUILD_BENCHMARKS=ON", "-DVM_BUILD_TESTS=OFF")
     for program in sorted(f for f in (tree / "bench").glob("*") if f.is_file()):
         session.run(str(program), *session.posargs, external=True)
@@ -298,7 +310,7 @@ def bench(session: nox.Session) -> None:
 @nox.session
 def sdists(session: nox.Session) -> None:
     """Build source distributions, install from them alone with the checkout out of reach, run the Python tests."""
-    prepare(session, *BUILD, groups=("wheel", "test"))
+    prepare(session, "wheel", "test")
     work = Path(session.create_tmp()).resolve()
     copy, out = work / "checkout", work / "dist"
     for old in (copy, out):
@@ -319,7 +331,7 @@ def sdists(session: nox.Session) -> None:
 @nox.session
 def wheels(session: nox.Session) -> None:
     """Build wheels into dist/, repair them with auditwheel, install them alone and import them."""
-    prepare(session, "compiler", "python", "ccache", groups=("wheel",))
+    prepare(session, "wheel")
     out, raw = ROOT / "dist", Path(session.create_tmp()).resolve() / "raw"
     for old in (out, raw):
         shutil.rmtree(old, ignore_errors=True)
@@ -337,6 +349,6 @@ def wheels(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation into build/docs; warnings are errors."""
-    prepare(session, *BUILD, groups=("docs",))
+    prepare(session, "docs")
     install_packages(session)
     session.run("sphinx-build", "-W", "--keep-going", "-q", "docs", "build/docs", *session.posargs)
