@@ -58,8 +58,8 @@ class TableEditor {
     return load_entry<Entry>(path_[level].host + index * sizeof(Entry));
   }
   void store(int level, std::uint64_t index, Entry before, Entry after) {
+    require_writable(level, index);
     const Table& table = path_[level];
-    if (!table.writable) refuse_read_only(entry_at(level, index), memory_);
     std::byte* at = table.host + index * sizeof(Entry);
     if (table.fresh)
       store_entry(at, after);
@@ -98,6 +98,7 @@ class TableEditor {
   }
   /// Opens a new table below entry `index`, without storing the entry that points to it. Returns its frame.
   std::uint64_t enter_new(int level, std::uint64_t index, std::uint64_t vaddr) {
+    require_writable(level, index);
     path_[level].index = index;
     path_[level - 1].allowances = path_[level].allowances;
     const std::uint64_t frame = allocate();
@@ -123,9 +124,11 @@ class TableEditor {
 
   /// Is the leaf for `vaddr` part of a run (Svnapot, contiguous bit) that reaches beyond [first, last]?
   bool leaves_run(int level, Entry leaf, std::uint64_t vaddr, std::uint64_t first, std::uint64_t last) const noexcept {
-    const std::uint64_t run = std::uint64_t{format_.run_length(leaf, level)} << level_shift<F>(level);
-    const std::uint64_t begin = align_down(vaddr, run);
-    return begin < first || begin + (run - 1) > last;
+    const std::uint64_t entries = format_.run_length(leaf, level);
+    if (entries == 1) return false;
+    const std::uint64_t size = entries << level_shift<F>(level);
+    const std::uint64_t begin = align_down(vaddr, size);
+    return begin < first || begin + (size - 1) > last;
   }
   /// Turns the run of entries that `index` belongs to (Svnapot, contiguous bit) into leaves of their own. Returns
   /// what the entry at `index` has become.
@@ -177,6 +180,9 @@ class TableEditor {
     return (index_mask + 1) * sizeof(Entry);
   }
 
+  void require_writable(int level, std::uint64_t index) const {
+    if (!path_[level].writable) refuse_read_only(entry_at(level, index), memory_);
+  }
   bool grants(Entry leaf, std::uint32_t allowed, Access access, bool user) const noexcept {
     const Rights rights = format_.leaf_rights(leaf, allowed);
     return has(user ? user_access(rights) : supervisor_access(rights), access);
