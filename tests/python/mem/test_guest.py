@@ -120,7 +120,7 @@ def test_reads_and_writes_of_all_sizes(size: int) -> None:
 def test_writes_take_any_contiguous_buffer() -> None:
     memory = GuestMemory.anonymous(0x1000)
     array = np.arange(12, dtype="<u2").reshape(3, 4)
-    for buffer in (array, array.tobytes(), bytearray(array.tobytes()), memoryview(array)):
+    for buffer in (array, array.tobytes(), bytearray(array.tobytes()), array.data):
         memory.write(0, bytes(32))
         memory.write(0, buffer)
         assert memory.read(0, 24) == array.tobytes()
