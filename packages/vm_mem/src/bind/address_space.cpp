@@ -60,12 +60,26 @@ std::uint64_t address_from(PyObject* number) {
   return value;
 }
 
+// NumPy would make floats of [1, 2**63] and integers of [1.5]; a sequence is taken number by number instead.
+py::array_t<std::uint64_t> addresses_from_sequence(const py::object& sequence) {
+  const py::module_ numpy = py::module_::import("numpy");
+  const auto numbers = py::reinterpret_borrow<py::array>(numpy.attr("asarray")(sequence, "dtype"_a = "O"));
+  if (numbers.ndim() == 0)
+    throw py::type_error("vaddr must be a whole number or an array of them, not " +
+                         py::str(py::type::of(sequence).attr("__name__")).cast<std::string>());
+  py::array_t<std::uint64_t> addresses(std::vector<py::ssize_t>(numbers.shape(), numbers.shape() + numbers.ndim()));
+  std::uint64_t* to = addresses.mutable_data();
+  for (const py::handle number : numbers.attr("flat")) {
+    const auto index = py::reinterpret_steal<py::object>(PyNumber_Index(number.ptr()));
+    if (!index) throw py::error_already_set();
+    *to++ = address_from(index.ptr());
+  }
+  return addresses;
+}
+
 // A contiguous uint64 array of the same shape, without a copy when it already is one.
 py::array_t<std::uint64_t> addresses_from(const py::object& object) {
-  const py::module_ numpy = py::module_::import("numpy");
-  const py::dtype wanted = py::dtype::of<std::uint64_t>();
-  if (!py::isinstance<py::array>(object))  // lists: NumPy checks every element's range
-    return numpy.attr("ascontiguousarray")(numpy.attr("asarray")(object, "dtype"_a = wanted));
+  if (!py::isinstance<py::array>(object)) return addresses_from_sequence(object);
   const auto array = py::reinterpret_borrow<py::array>(object);
   const char kind = array.dtype().kind();
   if (kind != 'u' && kind != 'i')
@@ -73,8 +87,7 @@ py::array_t<std::uint64_t> addresses_from(const py::object& object) {
                          py::str(array.dtype()).cast<std::string>());
   if (kind == 'i' && array.size() != 0 && array.attr("min")().cast<std::int64_t>() < 0)
     throw vm::InvalidConfig("the array has negative addresses; use uint64, or array.view('u8') to keep the bits");
-  py::object converted = array.attr("astype")(wanted, "order"_a = "C", "copy"_a = false);
-  return py::reinterpret_borrow<py::array_t<std::uint64_t>>(converted);
+  return array.attr("astype")(py::dtype::of<std::uint64_t>(), "order"_a = "C", "copy"_a = false);
 }
 
 // True while no signal handler has raised. Called from work that released the GIL.
@@ -252,7 +265,8 @@ void bind_address_space(py::module_& module) {
       "for new tables; without it they come from the top of the last writable region downwards, and only frames that "
       "are all zero are taken. update_accessed_dirty: translations set the A and D flags that the processor would "
       "set.\n\n"
-      "Translations and listings may run in any number of threads at once. map, unmap and protect of one object wait for "
+      "Translations and listings may run in any number of threads at once. map, unmap and protect of one object wait "
+      "for "
       "each other; a translation beside them sees old or new entries.");
   type.def(py::init([](std::shared_ptr<vm::mem::GuestMemory> memory, const py::object& config, const py::object& tables,
                        bool update_accessed_dirty) {
