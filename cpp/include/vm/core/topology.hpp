@@ -84,6 +84,7 @@ struct Topology {
            a.allowed_cpus == b.allowed_cpus && a.nodes == b.nodes && a.packages == b.packages && a.cores == b.cores &&
            a.caches == b.caches && a.distances == b.distances;
   }
+  friend bool operator!=(const Topology& a, const Topology& b) { return !(a == b); }
 };
 
 }  // namespace vm
