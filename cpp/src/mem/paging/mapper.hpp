@@ -197,7 +197,10 @@ class UnmapOperation {
                             std::uint64_t last) {
     if (!editor_.enter(level, index, entry, child, first)) return 0;
     const std::uint64_t removed = clear(level - 1, first, last);
-    if (removed > 0 && editor_.empty(level - 1)) editor_.unlink(level, index, entry, child);
+    // A table that was empty before goes too when nothing outside the range could use it: tables that are linked many
+    // times over would otherwise be visited many times over.
+    const bool ours = removed > 0 || editor_.covers_entry(level, first, last);
+    if (ours && editor_.empty(level - 1)) editor_.unlink(level, index, entry, child);
     return removed;
   }
 

@@ -173,7 +173,7 @@ class TableEditor {
     bool fresh = false;  ///< not linked yet: nobody sees its entries, and there is nothing to put back
     std::uint32_t allowances = all_allowances;
   };
-  static constexpr std::uint64_t most_visits = std::uint64_t{1} << 22;  // 8 TiB of 4 KiB pages
+  static constexpr std::uint64_t most_visits = std::uint64_t{1} << 20;  // 2 TiB of 4 KiB pages
   static constexpr std::uint64_t no_frame = UINT64_MAX;
 
   static constexpr std::uint64_t bytes_of(std::uint64_t index_mask) noexcept {
