@@ -14,11 +14,12 @@ array([ True, False])
 
 from vm_core import FaultReason
 
-from ._mem import AArch64, AddressSpace, RiscV, Translation, TranslationArray, X86
+from ._mem import X86, AArch64, AddressSpace, RiscV, Translation, TranslationArray
 from .mapping import MAPPING_DTYPE, Mapping, Mappings
 
 __all__ = [
     "MAPPING_DTYPE",
+    "X86",
     "AArch64",
     "AddressSpace",
     "FaultReason",
@@ -27,5 +28,4 @@ __all__ = [
     "RiscV",
     "Translation",
     "TranslationArray",
-    "X86",
 ]
