@@ -91,6 +91,8 @@ class AArch64Cases(Cases[aarch64.State]):
     QEMU 7.2 takes block descriptors at levels that have none; the tables hold no such blocks.
     """
 
+    store_width = 0
+    sets_flags = False
     breakpoint = (0xD420_0EE0).to_bytes(4, "little")
 
     def __init__(self, path: Path, mode: Mode, seed: int, mappings: int) -> None:
@@ -110,7 +112,7 @@ class AArch64Cases(Cases[aarch64.State]):
         vaddr = VECTORS_VADDR & (1 << self.geometry.bits) - 1
         rights = aarch64.READ_ONLY | aarch64.ACCESS_FLAG | aarch64.UXN
         entry = VECTORS | aarch64.VALID | aarch64.TABLE | rights
-        assert self.high.put(vaddr, len(self.geometry.levels) - 1, entry, pointer)
+        assert self.high.put(vaddr, len(self.geometry.levels) - 1, entry, pointer) is not None
         for offset in (0x200, 0x400):
             self.ram.write(VECTORS + offset, HYPERCALL.to_bytes(4, "little"))
 
@@ -121,7 +123,7 @@ class AArch64Cases(Cases[aarch64.State]):
         table = aarch64.output_address(self.mode.shape(), entry) & -self.mode.granule
         return table if self.ram.holds(table, self.mode.granule) else None
 
-    def _encode(self, address: int) -> int:
+    def encode(self, address: int) -> int:
         """`address` as a descriptor holds it."""
         if self.mode.large_addresses:
             return address & (1 << 50) - 1 | address >> 50 << 8
@@ -133,7 +135,7 @@ class AArch64Cases(Cases[aarch64.State]):
         table = aarch64.TABLE
         if self.geometry.levels[depth].shift in self.mode.leaf_shifts():
             table = self.chance(0.99, table)
-        entry = self._encode(frame | far) | self.chance(0.98, aarch64.VALID) | table
+        entry = self.encode(frame | far) | self.chance(0.98, aarch64.VALID) | table
         entry |= self.chance(0.08, aarch64.PXN_TABLE) | self.chance(0.08, aarch64.UXN_TABLE)
         entry |= self.chance(0.08, aarch64.NO_USER_TABLE) | self.chance(0.08, aarch64.READ_ONLY_TABLE)
         return entry | self.chance(0.3, 1 << 63) | self.chance(0.3, 0x7F << 52) | self.chance(0.3, 3 << 2)
@@ -150,7 +152,7 @@ class AArch64Cases(Cases[aarch64.State]):
     def leaf(self, shift: int, page: int) -> int:
         """All bits at random."""
         last = shift == aarch64.page_bits(self.mode.granule)
-        entry = self._encode(page) | (0 if self.mode.large_addresses else self.chance(0.7, 3 << 8))
+        entry = self.encode(page) | (0 if self.mode.large_addresses else self.chance(0.7, 3 << 8))
         entry |= self.chance(0.97, aarch64.VALID) | (self.chance(0.98, aarch64.TABLE) if last else 0)
         entry |= self.chance(0.6, aarch64.USER_ACCESS) | self.chance(0.4, aarch64.READ_ONLY)
         entry |= self.chance(0.93, aarch64.ACCESS_FLAG) | self.chance(0.5, 1 << 11)
@@ -212,10 +214,14 @@ class AArch64Cases(Cases[aarch64.State]):
         tagged = vaddr >> 55 not in (0, 511) and state.halves[vaddr >> 55 & 1].ignore_top_byte
         return not tagged and not state.halves[1].walk_disabled and super().usable(state, vaddr, kind)
 
+    def write_stub(self, stop: int) -> None:
+        """The stub in memory; it ends by going to `stop` in EL1, or, when that is 0, by switching the machine off."""
+        self.ram.write(STUB, (STUBS / "aarch64.bin").read_bytes())
+        self.ram.write(self.layout.parameters + 24, struct.pack("<2Q", VECTORS_VADDR, stop))
+
     def run_stub(self) -> None:
         """The stub switches the machine off."""
-        self.ram.write(STUB, (STUBS / "aarch64.bin").read_bytes())
-        self.ram.write(self.layout.parameters + 24, struct.pack("<2Q", VECTORS_VADDR, 0))
+        self.write_stub(0)
         start = ("-cpu", "max", "-device", f"loader,addr={STUB:#x},cpu-num=0")
         code = run_to_exit("qemu-system-aarch64", [*memory_arguments(self.ram, "virt,virtualization=on"), *start])
         if code != 0:

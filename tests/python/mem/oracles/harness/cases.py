@@ -48,6 +48,12 @@ class Cases(ABC, Generic[StateT]):
     breakpoint: bytes
     """The instruction that a fetch finds when it goes where it should."""
 
+    store_width = 8
+    """Bytes that a write stores; 0 when the stub does not really write."""
+
+    sets_flags = True
+    """True when the processor sets A and D in the entries that it uses."""
+
     def __init__(self, path: Path, layout: Layout, geometry: Geometry, seed: int) -> None:
         self.random = random.Random(seed)
         self.layout = layout
@@ -56,6 +62,8 @@ class Cases(ABC, Generic[StateT]):
         self.load, self.store = self.ram.accessor(geometry.entry)
         self.frames = FrameAllocator(layout.tables, layout.data - layout.reserved)
         self.spots: list[Spot] = []
+        self.leaf_places: dict[int, int] = {}
+        """Where the leaf entries lie, and log2 of their pages; every other entry points to a table."""
 
     def trees(self, count: int) -> list[RadixTables]:
         """`count` empty trees of tables."""
@@ -65,6 +73,10 @@ class Cases(ABC, Generic[StateT]):
     def chance(self, probability: float, bits: int) -> int:
         """`bits` with the given probability, else 0."""
         return bits if self.random.random() < probability else 0
+
+    def flags_may_differ(self, place: int, surplus: int) -> bool:
+        """True when QEMU alone may set the flags `surplus` in the entry at `place`."""
+        return False
 
     def in_data(self, paddr: int) -> bool:
         """True when the granule at `paddr` is memory that mapped pages may lie at."""
@@ -132,7 +144,9 @@ class Cases(ABC, Generic[StateT]):
                 free = step == depth and step > 0
                 vaddr |= (pick.randrange(1 << level.width) if free else pick.choice(choices[step])) << level.shift
             page = self.page(shift)
-            if tree.put(vaddr, depth, self.leaf(shift, page)):
+            place = tree.put(vaddr, depth, self.leaf(shift, page))
+            if place is not None:
+                self.leaf_places[place] = shift
                 first = max(0, self.layout.data - page) if self.ram.holds(page) or page < self.ram.base else 0
                 last = self.layout.base + self.layout.size - page if first else 1 << shift
                 last = min(1 << shift, last)

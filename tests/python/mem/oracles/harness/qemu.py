@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 
 from .memory import Ram
 
@@ -73,6 +73,7 @@ class Qemu:
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=self._log, stdout=self._log)
         self._gdb: Gdb | None = None
         self._monitor: socket.socket | None = None
+        self._lines: BinaryIO | None = None
         try:
             if gdb_server is not None:
                 self._gdb = Gdb(self._accept(gdb_server))
@@ -116,6 +117,7 @@ class Qemu:
         return self._gdb
 
     def _answer(self) -> Any:
+        assert self._lines is not None
         while True:
             line = self._lines.readline()
             if not line:
@@ -137,7 +139,7 @@ class Qemu:
 
     def monitor(self, line: str) -> str:
         """One command of the human monitor."""
-        return str(self.command("human-monitor-command", **{"command-line": line}))
+        return str(self.command("human-monitor-command", **{"command-line": line})).replace("\r\n", "\n")
 
     def monitor_many(self, lines: Iterable[str]) -> list[str]:
         """Many commands of the human monitor, pipelined; the answers in order."""
@@ -160,7 +162,7 @@ class Qemu:
 
     def close(self) -> None:
         """Ends QEMU, and waits for it."""
-        for connection in (self._monitor, self._gdb):
+        for connection in (self._lines, self._monitor, self._gdb):
             if connection is not None:
                 connection.close()
         self._process.kill()
@@ -211,7 +213,8 @@ class Gdb:
         self._ask(f"qSupported:xmlRegisters={architecture}")
         number = -1
         for include in re.findall(r'href="([^"]+)"', self._document("target.xml")):
-            for register in re.finditer(r'<reg name="([^"]+)"([^>]*)', self._document(include)):
+            document = re.sub(r"<!--.*?-->", "", self._document(include), flags=re.DOTALL)
+            for register in re.finditer(r'<reg name="([^"]+)"([^>]*)', document):
                 explicit = re.search(r'regnum="(\d+)"', register.group(2))
                 number = int(explicit.group(1)) if explicit else number + 1
                 self._numbers[register.group(1)] = number
@@ -222,6 +225,14 @@ class Gdb:
         answer = self._ask(f"P{self._numbers[name]:x}={value.to_bytes(size, 'little').hex()}")
         if answer != "OK":
             raise QemuError(f"the gdb stub refused {name} = {value:#x}: {answer!r}")
+
+    def run_to(self, address: int) -> None:
+        """Lets the machine run until it is about to execute `address`, and returns when it is."""
+        if self._ask(f"Z1,{address:x},4") != "OK":
+            raise QemuError(f"the gdb stub refused a breakpoint at {address:#x}")
+        answer = self._ask("c")
+        if not answer.startswith("T05"):
+            raise QemuError(f"the machine did not stop at {address:#x}: {answer!r}")
 
     def close(self) -> None:
         """Closes the connection."""

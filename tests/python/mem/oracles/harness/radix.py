@@ -88,10 +88,10 @@ class RadixTables:
             table = child
         return None
 
-    def put(self, vaddr: int, depth: int, entry: int, pointer: Callable[[int, int], int] | None = None) -> bool:
-        """Stores `entry` for `vaddr` at `depth`. False when the place is taken or cannot be reached."""
+    def put(self, vaddr: int, depth: int, entry: int, pointer: Callable[[int, int], int] | None = None) -> int | None:
+        """Stores `entry` for `vaddr` at `depth`; returns where. None when the place is taken or cannot be reached."""
         place = self.slot(vaddr, depth, pointer)
         if place is None or self._load(place) != 0:
-            return False
+            return None
         self._store(place, entry)
-        return True
+        return place
