@@ -159,7 +159,7 @@ void read_notes(const InputFile& file, const Header& header, const std::vector<S
     total += segment.file_size;
     std::vector<std::byte> bytes(static_cast<std::size_t>(segment.file_size));
     file.read(segment.file_offset, bytes.data(), bytes.size());
-    notes.parse(bytes, file.path(), segment.file_offset);
+    bytes.resize(notes.parse(bytes, file.path(), segment.file_offset));
     facts.elf_notes.insert(facts.elf_notes.end(), bytes.begin(), bytes.end());
     facts.elf_notes.resize((facts.elf_notes.size() + 3) / 4 * 4);  // the next segment's notes begin aligned
   }

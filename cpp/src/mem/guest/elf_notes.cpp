@@ -156,9 +156,9 @@ Note next_note(const std::vector<std::byte>& bytes, std::uint64_t& at, const std
 
 }  // namespace
 
-void CpuNotes::parse(const std::vector<std::byte>& bytes, const std::string& path, std::uint64_t file_offset) {
-  // What is too short for a header is padding.
-  for (std::uint64_t at = 0; at + elf::note_header_size <= bytes.size();) {
+std::size_t CpuNotes::parse(const std::vector<std::byte>& bytes, const std::string& path, std::uint64_t file_offset) {
+  std::uint64_t at = 0;
+  while (at + elf::note_header_size <= bytes.size()) {
     const Note note = next_note(bytes, at, path, file_offset);
     const bool x86 = machine_ == elf::machine_x86_64 || machine_ == elf::machine_386;
     if (note.name == "QEMU"sv && note.type == 0 && x86) qemu_.push_back(parse_qemu(note, machine_));
@@ -167,6 +167,7 @@ void CpuNotes::parse(const std::vector<std::byte>& bytes, const std::string& pat
       if (format.machine == machine_ && format.elf_word == word_) prstatus_.push_back(parse_prstatus(note, format));
     }
   }
+  return static_cast<std::size_t>(std::min<std::uint64_t>(at, bytes.size()));
 }
 
 std::vector<CpuState> CpuNotes::take_states() { return std::move(qemu_.empty() ? prstatus_ : qemu_); }

@@ -51,6 +51,8 @@ RegionTable::RegionTable(std::vector<Region> regions) : regions_(std::move(regio
     }
   }
   std::sort(regions_.begin(), regions_.end(), [](const Region& a, const Region& b) { return a.base < b.base; });
+  bases_.reserve(regions_.size());
+  for (const Region& region : regions_) bases_.push_back(region.base);
   for (std::size_t i = 1; i < regions_.size(); ++i) {
     if (regions_[i].base <= regions_[i - 1].last()) {
       throw InvalidConfig(region_text(regions_[i - 1]) + " and " + region_text(regions_[i]) + " overlap");

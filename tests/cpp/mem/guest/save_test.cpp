@@ -97,6 +97,21 @@ TEST(Save, ElfKeepsTheNotesOfBothClasses) {
   }
 }
 
+TEST(Save, ElfKeepsNotesOfSeveralSegmentsWithPadding) {
+  const TemporaryDirectory directory;
+  Bytes first = note("CORE", 1, pattern(376, 1));
+  first.resize(first.size() + 7);  // too short for a note
+  const Bytes second = note("CORE", 1, pattern(376, 2));
+  const auto memory = GuestMemory::open(directory.write(
+      "core", elf_core({{0, first, 0, note_segment}, {0, second, 0, note_segment}, {0x1000, pattern(64)}}, 243)));
+  memory->save(directory.path("saved"), ImageFormat::elf);
+  const auto again = GuestMemory::open(directory.path("saved"));
+  ASSERT_EQ(again->facts().cpu_states.size(), 2U);
+  for (const std::size_t i : {0U, 1U}) {
+    EXPECT_EQ(again->facts().cpu_states[i].get("pc"), memory->facts().cpu_states[i].get("pc"));
+  }
+}
+
 TEST(Save, A32BitCoreCannotGrowBeyond4GiB) {
   const TemporaryDirectory directory;
   const auto memory = GuestMemory::open(directory.write("core", elf_core({{0x1000, pattern(64)}}, 243, 4)));

@@ -37,15 +37,14 @@ class RegionTable {
 
   /// The region that holds `paddr`, or nullptr in a hole. Any number of threads.
   const Region* find(std::uint64_t paddr) const noexcept {
-    // Most images are one region, and consecutive questions are about the same one.
+    std::size_t count = bases_.size();
+    if (count == 0) return nullptr;
     std::size_t low = 0;
-    std::size_t count = regions_.size();
     while (count > 1) {
       const std::size_t half = count / 2;
-      if (regions_[low + half].base <= paddr) low += half;
+      if (bases_[low + half] <= paddr) low += half;
       count -= half;
     }
-    if (count == 0) return nullptr;
     const Region& r = regions_[low];
     // Below r.base the difference wraps to at least 2^64 - base, and no region at `base` is that large.
     return paddr - r.base < r.size ? &r : nullptr;
@@ -75,6 +74,7 @@ class RegionTable {
 
  private:
   std::vector<Region> regions_;
+  std::vector<std::uint64_t> bases_;  // of regions_, close together: the search touches fewer cache lines
 };
 
 }  // namespace vm::mem
