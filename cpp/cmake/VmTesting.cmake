@@ -30,7 +30,7 @@ macro(vm_require_dependency)
             "-D${dependency_OPTION}=OFF.")
       endif()
     endif()
-    message(STATUS "vm: ${dependency_PACKAGE} from ${dependency_URL}")
+    message(STATUS "vm: ${dependency_PACKAGE} built from source")
     FetchContent_Declare(${dependency_name} URL "${dependency_archive}" URL_HASH SHA256=${dependency_SHA256}
                          DOWNLOAD_EXTRACT_TIMESTAMP TRUE)
     FetchContent_MakeAvailable(${dependency_name})
