@@ -10,3 +10,5 @@ void bind_guest(pybind11::module_& module);
 void bind_paging(pybind11::module_& module);
 /// AddressSpace; the page-table configurations and results must be bound before.
 void bind_address_space(pybind11::module_& module);
+/// The scan for roots; GuestMemory and the configurations must be bound before.
+void bind_roots(pybind11::module_& module);

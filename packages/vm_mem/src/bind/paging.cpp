@@ -10,4 +10,5 @@ void bind_paging(pybind11::module_& module) {
   bind_translation_array(module);
   bind_paging_config(module);
   bind_address_space(module);
+  bind_roots(module);
 }
