@@ -11,6 +11,7 @@ from mem.oracles.harness.monitor import Run
 from mem.oracles.harness.plain import PlainRiscV
 from mem.oracles.harness.qemu import missing
 from mem.oracles.harness.report import Counts
+from mem.oracles.harness.riscv import Mode
 from mem.oracles.harness.riscv_cases import RiscVCases
 from vm_core import Access
 from vm_mem.paging import AddressSpace
@@ -19,15 +20,15 @@ REASON = missing("qemu-system-riscv32", "qemu-system-riscv64")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(REASON is not None, reason=str(REASON))]
 
 SEED = 1
-MODES = ["sv32", "sv39", "sv48", "sv57"]
+MODES: list[Mode] = ["sv32", "sv39", "sv48", "sv57"]
 
 
-def name_of(mode: str) -> str:
+def name_of(mode: Mode) -> str:
     return f"RISC-V {mode.capitalize()}"
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_accesses(mode: str, ram_path: Path, tmp_path: Path, record_counts: Counts) -> None:
+def test_accesses(mode: Mode, ram_path: Path, tmp_path: Path, record_counts: Counts) -> None:
     """Loads, stores and fetches from S and U under random SUM and MXR; QEMU sets A and D itself, as Svadu does."""
     cases = RiscVCases(ram_path, mode, SEED, 3000)
     try:
@@ -38,7 +39,7 @@ def test_accesses(mode: str, ram_path: Path, tmp_path: Path, record_counts: Coun
 
 
 @pytest.mark.parametrize("mode", MODES[1:])
-def test_extensions(mode: str, ram_path: Path, tmp_path: Path, record_counts: Counts) -> None:
+def test_extensions(mode: Mode, ram_path: Path, tmp_path: Path, record_counts: Counts) -> None:
     """The same with Svnapot and Svpbmt."""
     name = f"{name_of(mode)}, Svnapot, Svpbmt"
     cases = RiscVCases(ram_path, mode, SEED, 3000, extensions=True)
@@ -50,7 +51,7 @@ def test_extensions(mode: str, ram_path: Path, tmp_path: Path, record_counts: Co
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_addresses(mode: str, ram_path: Path, tmp_path: Path, record_counts: Counts) -> None:
+def test_addresses(mode: Mode, ram_path: Path, tmp_path: Path, record_counts: Counts) -> None:
     """Pages anywhere in the physical address space; gva2gpa finds the same ones."""
     cases = PlainRiscV(ram_path, mode, SEED, 3000)
     try:
@@ -60,7 +61,7 @@ def test_addresses(mode: str, ram_path: Path, tmp_path: Path, record_counts: Cou
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_enumeration(mode: str, ram_path: Path, tmp_path: Path, record_counts: Counts) -> None:
+def test_enumeration(mode: Mode, ram_path: Path, tmp_path: Path, record_counts: Counts) -> None:
     """`mappings` lists what `info mem` lists."""
     cases = PlainRiscV(ram_path, mode, SEED, 3000)
     try:

@@ -157,8 +157,6 @@ def walk(load: Callable[[int], int], state: State, vaddr: int, kind: int) -> Out
         return fault(TRANSLATION, 0)
     levels = geometry(state.granule, half.size_offset).levels
     table, folded = half.root, 0
-    if table >> state.output_bits:
-        return fault(ADDRESS_SIZE, 0)
     for level in levels:
         descriptor = load(table + (vaddr >> level.shift & (1 << level.width) - 1) * 8)
         depth = number(state.granule, level.shift)

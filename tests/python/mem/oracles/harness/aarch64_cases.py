@@ -164,20 +164,20 @@ class AArch64Cases(Cases[aarch64.State]):
         pick = self.random
         disabled = pick.choice((0, 1)) if pick.random() < 0.15 else None
 
+        # The library refuses halves that differ in this.
+        flat = pick.random() < 0.3
+
         def half(which: int, root: int) -> aarch64.Half:
             return aarch64.Half(
                 root,
                 self.mode.size_offset,
                 walk_disabled=which == disabled,
                 ignore_top_byte=pick.random() < 0.3,
-                flat_permissions=pick.random() < 0.3,
+                flat_permissions=flat,
             )
 
         physical_size = pick.choice(self.mode.physical_sizes())
-        root = self.low.root
-        if physical_size < 5 and pick.random() < 0.1:
-            root |= 1 << 47
-        halves = half(0, root), half(1, self.high.root)
+        halves = half(0, self.low.root), half(1, self.high.root)
         wxn, pan = pick.random() < 0.3, pick.random() < 0.4
         return aarch64.State(self.mode.granule, halves, physical_size, self.mode.large_addresses, wxn, pan)
 

@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from vm_core import Access
 from vm_mem.paging import AddressSpace
 
 from . import library
-from .plain import PlainAArch64, PlainRiscV, PlainX86
-from .qemu import QemuError
+from .cases import Layout
+from .memory import FrameAllocator, Ram
+from .qemu import Qemu, QemuError
 from .report import Counts
-from .stub import OFFSETS, READ
+from .stub import OFFSETS, READ, Outcome
 
-Plain = PlainX86 | PlainRiscV | PlainAArch64
+StateT = TypeVar("StateT")
+
+
+class Plain(Protocol[StateT]):
+    """Cases whose machine the monitor can be asked about."""
+
+    random: random.Random
+    ram: Ram
+    frames: FrameAllocator
+    layout: Layout
+
+    def state(self) -> StateT: ...
+    def address(self) -> int: ...
+    def walk(self, state: StateT, vaddr: int, kind: int) -> Outcome: ...
+    def start(self) -> Qemu: ...
 
 
 class Run(NamedTuple):
@@ -99,7 +115,7 @@ def run_differences(qemu: Sequence[Run], ours: Sequence[Run]) -> list[str]:
     ]
 
 
-def sample(cases: Plain, positive: int, negative: int) -> list[int]:
+def sample(cases: Plain[StateT], positive: int, negative: int) -> list[int]:
     """Addresses of which at least that many translate and at least that many fault, in random order."""
     state = cases.state()
     wanted = {True: positive, False: negative}
@@ -113,7 +129,9 @@ def sample(cases: Plain, positive: int, negative: int) -> list[int]:
     return addresses
 
 
-def compare_addresses(cases: Plain, mode: str, counts: Counts, folder: Path, *, positive: int, negative: int) -> None:
+def compare_addresses(
+    cases: Plain[StateT], mode: str, counts: Counts, folder: Path, *, positive: int, negative: int
+) -> None:
     """gva2gpa, the manual's walk and this library on the same addresses."""
     state = cases.state()
     vaddrs = sample(cases, positive, negative)

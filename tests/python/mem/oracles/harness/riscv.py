@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from .radix import Geometry, Level
 from .stub import FETCH, READ, SUCCESS, USER, WRITE, Outcome
@@ -15,10 +16,12 @@ RESERVED = 0x7F << 54
 BREAKPOINT = 3
 PAGE_FAULTS = {READ: 13, WRITE: 15, FETCH: 12}
 
-MODES = {"sv32": 1, "sv39": 8, "sv48": 9, "sv57": 10}
+Mode = Literal["sv32", "sv39", "sv48", "sv57"]
+
+MODES: dict[Mode, int] = {"sv32": 1, "sv39": 8, "sv48": 9, "sv57": 10}
 """satp.MODE."""
 
-GEOMETRY = {
+GEOMETRY: dict[Mode, Geometry] = {
     "sv32": Geometry((Level(22, 10), Level(12, 10)), 4),
     "sv39": Geometry(tuple(Level(shift, 9) for shift in (30, 21, 12)), 8),
     "sv48": Geometry(tuple(Level(shift, 9) for shift in (39, 30, 21, 12)), 8),
@@ -30,7 +33,7 @@ GEOMETRY = {
 class State:
     """The registers and extensions that translation depends on."""
 
-    mode: str
+    mode: Mode
     root: int
     sum: bool = False
     mxr: bool = False
@@ -46,7 +49,7 @@ class State:
         return self.satp(), self.sum << 18 | self.mxr << 19, self.svpbmt << 62, int(self.mode != "sv32")
 
 
-def canonical(mode: str, vaddr: int) -> int:
+def canonical(mode: Mode, vaddr: int) -> int:
     """`vaddr` with its upper bits copied from the highest translated one."""
     if mode == "sv32":
         return vaddr & 0xFFFF_FFFF
@@ -55,7 +58,7 @@ def canonical(mode: str, vaddr: int) -> int:
     return vaddr | (1 << 64) - (1 << bits) if vaddr >> (bits - 1) else vaddr
 
 
-def frame_of(mode: str, entry: int) -> int:
+def frame_of(mode: Mode, entry: int) -> int:
     """The physical address in `entry`."""
     return (entry >> 10) << 12 if mode == "sv32" else (entry >> 10 & (1 << 44) - 1) << 12
 

@@ -28,7 +28,7 @@ class RiscVCases(Cases[riscv.State]):
 
     breakpoint = (0x0010_0073).to_bytes(4, "little")
 
-    def __init__(self, path: Path, mode: str, seed: int, mappings: int, *, extensions: bool = False) -> None:
+    def __init__(self, path: Path, mode: riscv.Mode, seed: int, mappings: int, *, extensions: bool = False) -> None:
         super().__init__(path, LAYOUT_32 if mode == "sv32" else LAYOUT, riscv.GEOMETRY[mode], seed)
         self.mode = mode
         self.store_width = self.geometry.entry
