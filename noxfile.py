@@ -300,11 +300,11 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Run the C++ benchmarks; arguments go to Google Benchmark (`-- --benchmark_filter=walk`)."""
+    """Measure everything, peers included, and write bench/RESULTS.md (`-- --quick`, `-- --section mem-paging`)."""
     prepare(session)
-    tree = build_cpp(session, "bench", "-DVM_BUILD_BENCHMARKS=ON", "-DVM_BUILD_TESTS=OFF")
-    for program in sorted(f for f in (tree / "bench").glob("*") if f.is_file()):
-        session.run(str(program), *session.posargs, external=True)
+    install_packages(session)
+    session.install("-r", "bench/requirements.txt")
+    session.run("python", "bench/run.py", *session.posargs)
 
 
 @nox.session
