@@ -157,6 +157,18 @@ TEST(Save, ZerosStayHoles) {
   }
 }
 
+TEST(Save, FreshWritesIntoAFilesHolesAreNotMissed) {
+  // The file system is asked for holes while the written pages are still in the page cache only.
+  const TemporaryDirectory directory;
+  const std::string path = directory.write("sparse", {});
+  ASSERT_EQ(::truncate(path.c_str(), static_cast<off_t>(gib)), 0);
+  const auto memory = GuestMemory::open(path, ImageFormat::raw, true);
+  const Bytes data = pattern(5000);
+  memory->write(700 * mib + 1, data.data(), data.size());
+  memory->save(directory.path("saved"), ImageFormat::lime);
+  EXPECT_EQ(read(*GuestMemory::open(directory.path("saved")), 700 * mib + 1, data.size()), data);
+}
+
 TEST(Save, ReportsProgressUpToTheEnd) {
   const TemporaryDirectory directory;
   const auto memory = GuestMemory::anonymous(100 * mib);
