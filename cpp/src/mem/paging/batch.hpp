@@ -48,6 +48,7 @@ class BatchShare {
         filter_(format.leaf_filter(request.access, request.privilege, update_)) {
     if (plan.slots == 0) return;
     slots_.resize(plan.slots);
+    if (plan.tagged) tags_.assign(plan.slots, no_span);
     if (plan.engine == Engine::avx2) kernel_ = avx2_leaf_kernel(leaf_shape<Format>());
     if (plan.engine == Engine::avx512) kernel_ = avx512_leaf_kernel(leaf_shape<Format>());
   }
@@ -82,17 +83,24 @@ class BatchShare {
     }
   };
 
-  LeafSlot& slot_of(std::uint64_t vaddr) noexcept { return slots_[(vaddr >> span) & (slots_.size() - 1)]; }
+  // The slot that stands for the span of `vaddr`, or nullptr.
+  LeafSlot* slot_of(std::uint64_t vaddr) noexcept {
+    const std::uint64_t number = (vaddr >> span) - plan_.first_span;
+    const std::uint64_t slot = number & (slots_.size() - 1);
+    const bool hit = tags_.empty() ? number == slot : tags_[slot] == number;
+    return hit ? &slots_[slot] : nullptr;
+  }
 
   std::size_t answer_from_cache(const Block& b) noexcept {
     if (kernel_ == nullptr) return scalar_kernel(b);
-    return kernel_(
-        {slots_.data(), slots_.size() - 1, filter_, b.vaddr, b.count, b.paddr, b.info, missed_, plan_.prefetch});
+    const LeafCacheView cache{slots_.data(), tags_.empty() ? nullptr : tags_.data(), plan_.first_span,
+                              slots_.size() - 1};
+    return kernel_({cache, filter_, b.vaddr, b.count, b.paddr, b.info, missed_, plan_.prefetch});
   }
 
-  const std::byte* leaf_entry(const LeafSlot& slot, std::uint64_t vaddr) const noexcept {
+  static const std::byte* leaf_entry(LeafSlot slot, std::uint64_t vaddr) noexcept {
     const std::uint64_t index = vaddr >> Format::page_shift & low_bits(Format::index_bits);
-    return reinterpret_cast<const std::byte*>(slot.base & slot_host_mask) + index * sizeof(Entry);
+    return reinterpret_cast<const std::byte*>(slot & slot_host_mask) + index * sizeof(Entry);
   }
 
   std::size_t scalar_kernel(const Block& b) noexcept {
@@ -106,27 +114,27 @@ class BatchShare {
 
   void prefetch_entries(const Block& b, std::size_t begin) noexcept {
     for (std::size_t i = begin; i < std::min(begin + prefetch_group, b.count); ++i) {
-      const LeafSlot& slot = slot_of(b.vaddr[i]);
-      if (slot.tag == b.vaddr[i] >> span && (slot.base & slot_uniform) == 0)
-        __builtin_prefetch(leaf_entry(slot, b.vaddr[i]));
+      const LeafSlot* slot = slot_of(b.vaddr[i]);
+      if (slot != nullptr && *slot != 0 && (*slot & slot_uniform) == 0)
+        __builtin_prefetch(leaf_entry(*slot, b.vaddr[i]));
     }
   }
 
   // One word's version of VectorKernel::answer.
   bool answer_one(const Block& b, std::size_t i) noexcept {
     const std::uint64_t vaddr = b.vaddr[i];
-    const LeafSlot& slot = slot_of(vaddr);
-    if (slot.tag != vaddr >> span) return false;
-    if ((slot.base & slot_uniform) != 0) {
-      const auto info = static_cast<PackedInfo>(slot.base);
-      const std::uint64_t address = (slot.base & (slot_uniform - 1) & ~low_bits(span)) | (vaddr & low_bits(span));
+    const LeafSlot* found = slot_of(vaddr);
+    if (found == nullptr || *found == 0) return false;
+    const LeafSlot slot = *found;
+    if ((slot & slot_uniform) != 0) {
+      const auto info = static_cast<PackedInfo>(slot);
+      const std::uint64_t address = (slot & (slot_uniform - 1) & ~low_bits(span)) | (vaddr & low_bits(span));
       b.info[i] = info;
       b.paddr[i] = is_fault(info) ? no_address : address;
       return true;
     }
     const std::uint64_t entry = load_entry<Entry>(leaf_entry(slot, vaddr));
-    const std::uint64_t rights =
-        Format::Leaf::template rights<std::uint64_t>(entry, slot.base >> slot_host_bits, filter_);
+    const std::uint64_t rights = Format::Leaf::template rights<std::uint64_t>(entry, slot >> slot_host_bits, filter_);
     if (((entry ^ filter_.want) & filter_.care) == 0 && (filter_.ok_rights >> rights & 1) != 0) {
       b.paddr[i] =
           Format::Leaf::template address<std::uint64_t>(entry, filter_) | (vaddr & low_bits(Format::page_shift));
@@ -201,11 +209,8 @@ class BatchShare {
   }
 
   void remember(const Translation& t, const WalkCursor<Format>& cursor) noexcept {
-    LeafSlot& slot = slot_of(t.vaddr);
     if (t.level > 0) {  // a block, or a fault that every address of the span shares
-      slot.tag = t.vaddr >> span;
-      slot.base = slot_uniform | pack(t);
-      if (t.ok()) slot.base |= t.paddr & ~low_bits(span);
+      set_slot(t.vaddr, slot_uniform | pack(t) | (t.ok() ? t.paddr & ~low_bits(span) : 0));
       return;
     }
     // A walk that began at level 0 has a top table of another size.
@@ -214,8 +219,17 @@ class BatchShare {
     const std::byte* host = memory_.at(cursor.table(), batch_geometry<Format>().table_bytes);
     const auto address = reinterpret_cast<std::uintptr_t>(host);
     if (host == nullptr || (address & ~slot_host_mask) != 0) return;
-    slot.tag = t.vaddr >> span;
-    slot.base = address | static_cast<std::uint64_t>(cursor.allowances()) << slot_host_bits;
+    set_slot(t.vaddr, address | static_cast<std::uint64_t>(cursor.allowances()) << slot_host_bits);
+  }
+
+  void set_slot(std::uint64_t vaddr, LeafSlot value) noexcept {
+    const std::uint64_t number = (vaddr >> span) - plan_.first_span;
+    const std::uint64_t slot = number & (slots_.size() - 1);
+    if (!tags_.empty())
+      tags_[slot] = number;
+    else if (slot != number)
+      return;  // outside the range that the slots stand for
+    slots_[slot] = value;
   }
 
   const Format& format_;
@@ -227,6 +241,7 @@ class BatchShare {
   LeafFilter filter_;
   LeafKernel kernel_ = nullptr;
   std::vector<LeafSlot> slots_;
+  std::vector<std::uint64_t> tags_;  ///< empty when the slots stand for one range of spans
   std::uint32_t missed_[block];
 };
 

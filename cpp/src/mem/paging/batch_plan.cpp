@@ -32,28 +32,51 @@ const HostFacts& host_facts() {
 // Below this many addresses, setting a cache up costs more than it saves.
 constexpr std::size_t smallest_cached_batch = 64;
 constexpr std::size_t least_slots = 64;
-// 2^16 slots are 1 MiB: what an L2 cache of today can lend.
+// 2^16 slots are 512 KiB, with tags 1 MiB: what an L2 cache of today can lend.
 constexpr std::size_t most_slots = std::size_t{1} << 16;
 constexpr std::size_t largest_sample = 1024;
 
-// How many last-level tables the addresses use, from how many addresses of an evenly spaced sample share one: k draws
-// from m equally likely tables have about k(k-1)/2m coincidences. A skewed stream looks smaller than it is, and is
-// smaller where it matters.
-std::size_t estimate_tables(const std::uint64_t* vaddr, std::size_t count, unsigned span_shift) {
-  const std::size_t sample = std::min(count, largest_sample);
-  std::vector<std::uint64_t> spans(sample);
-  for (std::size_t i = 0; i < sample; ++i) spans[i] = vaddr[i * (count / sample)] >> span_shift;
+struct Sample {
+  std::size_t tables = 1;        ///< estimate of how many last-level tables the addresses use
+  std::uint64_t first_span = 0;  ///< lowest and highest span seen
+  std::uint64_t last_span = 0;
+};
+
+// An evenly spaced sample. k draws from m equally likely tables have about k(k-1)/2m coincidences, which gives m. A
+// skewed stream looks smaller than it is, and is smaller where it matters.
+Sample sample_spans(const std::uint64_t* vaddr, std::size_t count, unsigned span_shift) {
+  const std::size_t size = std::min(count, largest_sample);
+  if (size == 0) return {};
+  std::vector<std::uint64_t> spans(size);
+  for (std::size_t i = 0; i < size; ++i) spans[i] = vaddr[i * (count / size)] >> span_shift;
   std::sort(spans.begin(), spans.end());
+  Sample sample{1, spans.front(), spans.back()};
   const auto distinct = static_cast<std::size_t>(std::unique(spans.begin(), spans.end()) - spans.begin());
-  const std::size_t shared = sample - distinct;
-  const std::size_t pairs = sample * (sample - 1) / 2;
-  return std::max(distinct, shared == 0 ? pairs : pairs / shared);
+  const std::size_t shared = size - distinct;
+  const std::size_t pairs = size * (size - 1) / 2;
+  sample.tables = std::max(distinct, shared == 0 ? pairs : pairs / shared);
+  return sample;
 }
 
 std::size_t power_of_two_at_least(std::size_t n) {
   std::size_t power = 1;
   while (power < n) power *= 2;
   return power;
+}
+
+// A slot for each span where the spans lie close together; what the sample missed at both ends is walked. Else tagged
+// slots, twice as many as the estimate, for its error; more slots than addresses can never be used.
+void plan_slots(BatchPlan& plan, const Sample& sample, std::size_t count) {
+  const std::uint64_t range = sample.last_span - sample.first_span;
+  const std::size_t most = std::min(most_slots, power_of_two_at_least(std::max(2 * count, least_slots)));
+  if (range < most) {
+    plan.slots = std::max(power_of_two_at_least(range + 1), least_slots);
+    const std::uint64_t spare = plan.slots - 1 - range;
+    plan.first_span = sample.first_span - std::min(sample.first_span, spare / 2);
+  } else {
+    plan.tagged = true;
+    plan.slots = std::clamp(power_of_two_at_least(2 * sample.tables), least_slots, most);
+  }
 }
 
 }  // namespace
@@ -91,13 +114,12 @@ BatchPlan plan_batch(const BatchGeometry& geometry, bool filter_usable, const st
     plan.engine = Engine::walk;
     return plan;
   }
-  const std::size_t tables = count == 0 ? 1 : estimate_tables(vaddr, count, geometry.span_shift);
-  plan.prefetch = tables * geometry.table_bytes > host_facts().l2_bytes;
-  // Twice the estimate leaves room for its error; more slots than addresses can never be used.
-  plan.slots = std::clamp(power_of_two_at_least(2 * std::min(tables, count)), least_slots, most_slots);
+  const Sample sample = sample_spans(vaddr, count, geometry.span_shift);
+  plan.prefetch = sample.tables * geometry.table_bytes > host_facts().l2_bytes;
+  plan_slots(plan, sample, count);
   if (wanted != Engine::automatic) return plan;
 
-  const bool tables_are_reused = tables * 2 <= count;
+  const bool tables_are_reused = sample.tables * 2 <= count;
   if (!filter_usable || !tables_are_reused) {
     plan.engine = plan.prefetch ? Engine::group_prefetch : Engine::walk;
   } else if (engine_available(Engine::avx512, geometry)) {

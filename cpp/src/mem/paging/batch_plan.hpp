@@ -20,6 +20,8 @@ struct BatchGeometry {
 struct BatchPlan {
   Engine engine = Engine::walk;
   std::size_t slots = 0;  ///< of the leaf cache; a power of two
+  bool tagged = false;    ///< the addresses are too far apart for a slot for each span (see LeafCacheView)
+  std::uint64_t first_span = 0;
   bool prefetch = false;  ///< the last-level tables in use exceed this core's L2 cache
 };
 

@@ -11,25 +11,29 @@
 
 namespace vm::mem::paging {
 
-/// What is known about one span, the range of addresses that one last-level table covers.
-///
-/// `base` is either a last-level table (bit 63 clear: bits 0..47 its host address, 48..62 the allowances of the levels
+/// A slot says what is known about one span, the range of addresses that one last-level table covers: 0 for nothing,
+/// else either a last-level table (bit 63 clear: bits 0..47 its host address, 48..62 the allowances of the levels
 /// above) or one answer for the whole span (bit 63 set: bits 0..15 `PackedInfo`, above the span's own bits the physical
-/// address): a block, or a fault of a higher level.
-struct LeafSlot {
-  std::uint64_t tag = UINT64_MAX;  ///< vaddr >> span; the initial value matches no address
-  std::uint64_t base = 0;
-};
-inline constexpr unsigned leaf_slot_shift = 4;
-static_assert(sizeof(LeafSlot) == std::size_t{1} << leaf_slot_shift);
+/// address), which is a block or a fault of a higher level.
+using LeafSlot = std::uint64_t;
 
 inline constexpr unsigned slot_host_bits = 48;
 inline constexpr std::uint64_t slot_host_mask = (std::uint64_t{1} << slot_host_bits) - 1;
 inline constexpr std::uint64_t slot_uniform = std::uint64_t{1} << 63;
 
-struct LeafKernelCall {
+/// Spans are numbered by their addresses: vaddr >> span bits. Where a batch stays in one range of spans, slot n stands
+/// for span `first_span + n` and there are no tags; else slots are shared by all spans with the same low bits.
+struct LeafCacheView {
   const LeafSlot* slots;
-  std::uint64_t slot_mask;
+  const std::uint64_t* tags;  ///< of each slot: its span; nullptr when the slots stand for one range
+  std::uint64_t first_span;   ///< 0 with tags
+  std::uint64_t slot_mask;    ///< number of slots - 1; a power of two less one
+};
+/// A tag that is no span.
+inline constexpr std::uint64_t no_span = UINT64_MAX;
+
+struct LeafKernelCall {
+  LeafCacheView cache;
   LeafFilter filter;
   const std::uint64_t* vaddr;
   std::size_t count;

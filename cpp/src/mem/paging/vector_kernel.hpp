@@ -26,20 +26,23 @@ class VectorKernel {
     V entry_at = V(std::uint64_t{0});
   };
 
-  static Found find(const LeafKernelCall& call, V vaddr) {
-    const V tag = vaddr >> span;
-    const V slot = ((tag & V(call.slot_mask)) << leaf_slot_shift) + V(reinterpret_cast<std::uintptr_t>(call.slots));
-    const V base = gather(slot + V(offsetof(LeafSlot, base)));
-    const Mask hit = equal(gather(slot + V(offsetof(LeafSlot, tag))), tag);
+  template <bool Tagged>
+  static Found find(const LeafCacheView& cache, V vaddr) {
+    const V number = (vaddr >> span) - V(cache.first_span);
+    const V slot = number & V(cache.slot_mask);
+    const V base = gather(V(reinterpret_cast<std::uintptr_t>(cache.slots)) + (slot << 3));
+    Mask hit = is_zero(number ^ slot);
+    if constexpr (Tagged) hit = equal(gather(V(reinterpret_cast<std::uintptr_t>(cache.tags)) + (slot << 3)), number);
     const Mask uniform = hit & is_negative(base);
     const V index = (vaddr >> PageShift) & V(index_mask);
-    return {base, uniform, hit & ~uniform, (base & V(slot_host_mask)) + (index << 3)};
+    return {base, uniform, hit & ~uniform & ~is_zero(base), (base & V(slot_host_mask)) + (index << 3)};
   }
 
   // Finds, and asks for the entries. Lanes without a table point at the slots: a line that is in the cache anyway.
+  template <bool Tagged>
   static Found find_and_prefetch(const LeafKernelCall& call, std::size_t i) {
-    const Found f = find(call, V::load(call.vaddr + i));
-    prefetch_each(select(f.table, f.entry_at, V(reinterpret_cast<std::uintptr_t>(call.slots))));
+    const Found f = find<Tagged>(call.cache, V::load(call.vaddr + i));
+    prefetch_each(select(f.table, f.entry_at, V(reinterpret_cast<std::uintptr_t>(call.cache.slots))));
     return f;
   }
 
@@ -76,16 +79,23 @@ class VectorKernel {
     }
   };
 
+  template <bool Tagged>
+  static void run_plain(const LeafKernelCall& call, std::size_t whole, Missed& missed) {
+    for (std::size_t i = 0; i < whole; i += V::lanes)
+      missed.add(i, answer(call, i, find<Tagged>(call.cache, V::load(call.vaddr + i))));
+  }
+
   // Two steps a fixed distance apart: while one group's entries are on their way, another's are used.
+  template <bool Tagged>
   static void run_ahead(const LeafKernelCall& call, std::size_t whole, Missed& missed) {
     constexpr std::size_t vectors = prefetch_group / V::lanes;
     Found ahead[vectors];
     for (std::size_t i = 0; i < whole && i < prefetch_group; i += V::lanes)
-      ahead[i / V::lanes] = find_and_prefetch(call, i);
+      ahead[i / V::lanes] = find_and_prefetch<Tagged>(call, i);
     for (std::size_t i = 0; i < whole; i += V::lanes) {
       Found& f = ahead[i / V::lanes % vectors];
       missed.add(i, answer(call, i, f));
-      if (i + prefetch_group < whole) f = find_and_prefetch(call, i + prefetch_group);
+      if (i + prefetch_group < whole) f = find_and_prefetch<Tagged>(call, i + prefetch_group);
     }
   }
 
@@ -93,12 +103,11 @@ class VectorKernel {
   static std::size_t run(const LeafKernelCall& call) {
     Missed missed{call.missed};
     const std::size_t whole = call.count - call.count % V::lanes;
-    if (call.prefetch) {
-      run_ahead(call, whole, missed);
-    } else {
-      for (std::size_t i = 0; i < whole; i += V::lanes)
-        missed.add(i, answer(call, i, find(call, V::load(call.vaddr + i))));
-    }
+    const bool tagged = call.cache.tags != nullptr;
+    if (call.prefetch)
+      tagged ? run_ahead<true>(call, whole, missed) : run_ahead<false>(call, whole, missed);
+    else
+      tagged ? run_plain<true>(call, whole, missed) : run_plain<false>(call, whole, missed);
     for (std::size_t i = whole; i < call.count; ++i) missed.add(i, 1);
     return missed.count;
   }
