@@ -31,7 +31,7 @@ def ram_path(tmp_path: Path) -> Iterator[Path]:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     counts = config.stash[COUNTS]
-    if counts.rows:
+    if counts.rows or counts.manuals:
         terminalreporter.section("compared with QEMU")
         for line in counts.lines():
             terminalreporter.write_line(line)

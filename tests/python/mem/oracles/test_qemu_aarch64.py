@@ -9,10 +9,10 @@ from mem.oracles.harness import monitor
 from mem.oracles.harness.aarch64_cases import MODES, AArch64Cases, Mode
 from mem.oracles.harness.compare import compare, perform
 from mem.oracles.harness.plain import PlainAArch64
-from mem.oracles.harness.qemu import missing
+from mem.oracles.harness.qemu import unsuitable
 from mem.oracles.harness.report import Counts
 
-REASON = missing("qemu-system-aarch64")
+REASON = unsuitable("qemu-system-aarch64")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(REASON is not None, reason=str(REASON))]
 
 SEED = 1

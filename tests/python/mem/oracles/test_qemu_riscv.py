@@ -9,14 +9,14 @@ from mem.oracles.harness import library, monitor
 from mem.oracles.harness.compare import compare, perform
 from mem.oracles.harness.monitor import Run
 from mem.oracles.harness.plain import PlainRiscV
-from mem.oracles.harness.qemu import missing
+from mem.oracles.harness.qemu import unsuitable
 from mem.oracles.harness.report import Counts
 from mem.oracles.harness.riscv import Mode
 from mem.oracles.harness.riscv_cases import RiscVCases
 from vm_core import Access
 from vm_mem.paging import AddressSpace
 
-REASON = missing("qemu-system-riscv32", "qemu-system-riscv64")
+REASON = unsuitable("qemu-system-riscv32", "qemu-system-riscv64")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(REASON is not None, reason=str(REASON))]
 
 SEED = 1
@@ -67,10 +67,7 @@ def test_enumeration(mode: Mode, ram_path: Path, tmp_path: Path, record_counts: 
     try:
         with cases.start() as qemu:
             runs = monitor.riscv_mem(qemu.monitor("info mem"))
-        image = tmp_path / "tables"
-        base = cases.layout.tables
-        image.write_bytes(cases.ram.read(base, cases.frames.next - base))
-        with library.open_tables(image, base) as memory:
+        with library.tables(tmp_path, cases.layout.tables, cases.tables_content()) as memory:
             found = AddressSpace(memory, library.riscv_config(cases.state())).mappings(merge=False).array
     finally:
         cases.close()

@@ -10,13 +10,13 @@ from mem.oracles.harness import library, monitor, x86
 from mem.oracles.harness.compare import compare, perform
 from mem.oracles.harness.monitor import Run
 from mem.oracles.harness.plain import PlainX86
-from mem.oracles.harness.qemu import missing
+from mem.oracles.harness.qemu import unsuitable
 from mem.oracles.harness.report import Counts
 from mem.oracles.harness.x86_cases import X86Cases
 from vm_core import Access
 from vm_mem.paging import AddressSpace
 
-REASON = missing("qemu-system-x86_64")
+REASON = unsuitable("qemu-system-x86_64")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(REASON is not None, reason=str(REASON))]
 
 SEED = 1
@@ -55,10 +55,7 @@ def test_enumeration(levels: int, ram_path: Path, tmp_path: Path, record_counts:
             tlb = monitor.x86_tlb(qemu.monitor("info tlb"))
             # QEMU 7.2 never returns from `info mem` with 5-level tables.
             runs = monitor.x86_mem(qemu.monitor("info mem")) if levels < 5 else None
-        image = tmp_path / "tables"
-        base = cases.layout.tables
-        image.write_bytes(cases.ram.read(base, cases.frames.next - base))
-        with library.open_tables(image, base) as memory:
+        with library.tables(tmp_path, cases.layout.tables, cases.tables_content()) as memory:
             found = AddressSpace(memory, library.x86_config(cases.state())).mappings(merge=False).array
     finally:
         cases.close()

@@ -12,6 +12,7 @@ from .stub import ALTERNATIVE, FETCH, SUCCESS, USER, WRITE, Outcome
 VALID, TABLE = 1, 2
 USER_ACCESS, READ_ONLY = 1 << 6, 1 << 7
 ACCESS_FLAG = 1 << 10
+DIRTY_MODIFIER = 1 << 51
 PXN, UXN = 1 << 53, 1 << 54
 PXN_TABLE, UXN_TABLE, NO_USER_TABLE, READ_ONLY_TABLE = 1 << 59, 1 << 60, 1 << 61, 1 << 62
 
@@ -46,6 +47,8 @@ class State:
     large_addresses: bool = False
     wxn: bool = False
     pan: bool = False
+    hardware_accessed: bool = False
+    hardware_dirty: bool = False
 
     @property
     def output_bits(self) -> int:
@@ -61,6 +64,7 @@ class State:
         value |= low.walk_disabled << 7 | high.walk_disabled << 23
         value |= low.ignore_top_byte << 37 | high.ignore_top_byte << 38
         value |= low.flat_permissions << 41 | high.flat_permissions << 42
+        value |= self.hardware_accessed << 39 | self.hardware_dirty << 40
         return value | self.large_addresses << 59
 
     def ttbr(self, which: int) -> int:
@@ -142,8 +146,23 @@ def fold(descriptor: int, tables: int) -> int:
     return descriptor | (PXN if tables & PXN_TABLE else 0) | (UXN if tables & UXN_TABLE else 0)
 
 
-def walk(load: Callable[[int], int], state: State, vaddr: int, kind: int) -> Outcome:
-    """What an access to `vaddr` leads to when hardware does not manage the access flag."""
+def flagged(state: State, descriptor: int, kind: int) -> int:
+    """`descriptor` as the processor leaves it after an access, when it manages the flags (Arm ARM D8.5)."""
+    if state.hardware_accessed:
+        descriptor |= ACCESS_FLAG
+    if state.hardware_dirty and kind & 3 == WRITE and descriptor & DIRTY_MODIFIER:
+        descriptor &= ~READ_ONLY
+    return descriptor
+
+
+def walk(
+    load: Callable[[int], int],
+    state: State,
+    vaddr: int,
+    kind: int,
+    store: Callable[[int, int], None] | None = None,
+) -> Outcome:
+    """What an access to `vaddr` leads to; `store` is given the leaf when the processor changes its flags."""
 
     def fault(what: int, level: int) -> Outcome:
         code = fault_code(what, level)
@@ -158,7 +177,8 @@ def walk(load: Callable[[int], int], state: State, vaddr: int, kind: int) -> Out
     levels = geometry(state.granule, half.size_offset).levels
     table, folded = half.root, 0
     for level in levels:
-        descriptor = load(table + (vaddr >> level.shift & (1 << level.width) - 1) * 8)
+        place = table + (vaddr >> level.shift & (1 << level.width) - 1) * 8
+        descriptor = load(place)
         depth = number(state.granule, level.shift)
         last = depth == 3
         if not descriptor & VALID or (last and not descriptor & TABLE):
@@ -170,12 +190,15 @@ def walk(load: Callable[[int], int], state: State, vaddr: int, kind: int) -> Out
         if address >> state.output_bits:
             return fault(ADDRESS_SIZE, depth)
         if leaf:
-            if not descriptor & ACCESS_FLAG:
+            after = flagged(state, descriptor, kind)
+            if not after & ACCESS_FLAG:
                 return fault(ACCESS, depth)
-            if not permitted(state, fold(descriptor, folded), kind):
+            if not permitted(state, fold(after, folded), kind):
                 return fault(PERMISSION, depth)
+            if store is not None and after != descriptor:
+                store(place, after)
             size = 1 << level.shift
-            return Outcome(address & -size | vaddr & size - 1, SUCCESS, 0)
+            return Outcome(address & -size | vaddr & size - 1, SUCCESS, 0, size)
         if not half.flat_permissions:
             folded |= descriptor
         table = address & -state.granule

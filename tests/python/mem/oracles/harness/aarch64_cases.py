@@ -9,7 +9,7 @@ from typing import NamedTuple
 from . import aarch64
 from .cases import Cases, Layout
 from .qemu import QemuError, memory_arguments, run_to_exit
-from .stub import ALTERNATIVE, FETCH, OFFSETS, STUBS, SUCCESS, USER, Outcome
+from .stub import ALTERNATIVE, FETCH, OFFSETS, STUBS, SUCCESS, USER, Operations, Outcome
 
 STUB = 0x4020_0000
 VECTORS = 0x4030_0000
@@ -92,12 +92,12 @@ class AArch64Cases(Cases[aarch64.State]):
     """
 
     store_width = 0
-    sets_flags = False
     breakpoint = (0xD420_0EE0).to_bytes(4, "little")
 
     def __init__(self, path: Path, mode: Mode, seed: int, mappings: int) -> None:
         super().__init__(path, LAYOUT, aarch64.geometry(mode.granule, mode.size_offset), seed)
         self.mode = mode
+        self._changed: dict[int, int] = {}
         self.low, self.high = self.trees(2)
         self._map_vectors()
         shifts = (*mode.leaf_shifts(), mode.leaf_shifts()[-1])
@@ -178,16 +178,35 @@ class AArch64Cases(Cases[aarch64.State]):
 
         physical_size = pick.choice(self.mode.physical_sizes())
         halves = half(0, self.low.root), half(1, self.high.root)
-        wxn, pan = pick.random() < 0.3, pick.random() < 0.4
-        return aarch64.State(self.mode.granule, halves, physical_size, self.mode.large_addresses, wxn, pan)
+        accessed = pick.random() < 0.3
+        return aarch64.State(
+            self.mode.granule,
+            halves,
+            physical_size,
+            self.mode.large_addresses,
+            wxn=pick.random() < 0.3,
+            pan=pick.random() < 0.4,
+            hardware_accessed=accessed,
+            hardware_dirty=accessed and pick.random() < 0.6,
+        )
 
     def registers(self, state: aarch64.State) -> tuple[int, ...]:
         """TTBR0, TTBR1, TCR, SCTLR, MAIR, PAN."""
         return state.registers()
 
+    def _load(self, place: int) -> int:
+        return self._changed[place] if place in self._changed else self.load(place)
+
     def walk(self, state: aarch64.State, vaddr: int, kind: int) -> Outcome:
         """The Arm ARM's walk."""
-        return aarch64.walk(self.load, state, vaddr, kind)
+        return aarch64.walk(self._load, state, vaddr, kind)
+
+    def expect(self, state: aarch64.State, done: Operations) -> list[Outcome]:
+        """Flags that the processor sets are there for the batches that follow."""
+        outcomes = super().expect(state, done)
+        for vaddr, kind in zip(done["vaddr"].tolist(), done["kind"].tolist(), strict=True):
+            aarch64.walk(self._load, state, vaddr, kind, self._changed.__setitem__)
+        return outcomes
 
     def anywhere(self) -> int:
         """Half of them between the two halves, or with a tag in the top byte."""
@@ -211,6 +230,9 @@ class AArch64Cases(Cases[aarch64.State]):
         if kind & 3 != FETCH:
             self.walk(state, vaddr + OFFSETS[kind & 3], kind)
             return True
+        if state.hardware_dirty:
+            # Whether a writable-clean page counts as writable for fetches (WXN, user-writable) is not compared here.
+            return False
         tagged = vaddr >> 55 not in (0, 511) and state.halves[vaddr >> 55 & 1].ignore_top_byte
         return not tagged and not state.halves[1].walk_disabled and super().usable(state, vaddr, kind)
 

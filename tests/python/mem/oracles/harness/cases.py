@@ -51,9 +51,6 @@ class Cases(ABC, Generic[StateT]):
     store_width = 8
     """Bytes that a write stores; 0 when the stub does not really write."""
 
-    sets_flags = True
-    """True when the processor sets A and D in the entries that it uses."""
-
     def __init__(self, path: Path, layout: Layout, geometry: Geometry, seed: int) -> None:
         self.random = random.Random(seed)
         self.layout = layout
@@ -77,6 +74,10 @@ class Cases(ABC, Generic[StateT]):
     def flags_may_differ(self, place: int, surplus: int) -> bool:
         """True when QEMU alone may set the flags `surplus` in the entry at `place`."""
         return False
+
+    def tables_content(self) -> bytes:
+        """All page tables, as they lie in memory from `layout.tables` on."""
+        return self.ram.read(self.layout.tables, self.frames.next - self.layout.tables)
 
     def in_data(self, paddr: int) -> bool:
         """True when the granule at `paddr` is memory that mapped pages may lie at."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 from vm_core import Access, FaultReason
@@ -13,8 +14,6 @@ from vm_mem.paging import X86, AArch64, AddressSpace, RiscV
 
 from . import aarch64, riscv, x86
 from .stub import ALTERNATIVE, FETCH, READ, SUCCESS, USER, WRITE, Operations, Outcome
-
-StateT = TypeVar("StateT")
 
 ACCESSES = {READ: Access.READ, WRITE: Access.WRITE, FETCH: Access.EXECUTE}
 
@@ -70,30 +69,38 @@ CONFIGS: dict[type, Callable[..., X86 | RiscV | AArch64]] = {
 }
 
 
-def open_tables(path: Path, base: int, *, writable: bool = False) -> GuestMemory:
-    """The memory that holds the tables, and nothing else."""
-    return GuestMemory.file(path, base=base, writable=writable)
+@contextmanager
+def tables(folder: Path, base: int, content: bytes) -> Iterator[GuestMemory]:
+    """Memory that holds the tables and nothing else; writable. It lasts as long as the context."""
+    path = folder / "tables"
+    path.write_bytes(content)
+    try:
+        with GuestMemory.file(path, base=base, writable=True) as memory:
+            yield memory
+    finally:
+        path.unlink()
 
 
-def outcomes(memory: GuestMemory, state: object, done: Operations, *, update: bool = False) -> list[Outcome]:
-    """The library's answer to each access; with `update`, A and D are set in `memory`."""
+def outcomes(memory: GuestMemory, state: object, done: Operations, turn: int) -> list[Outcome]:
+    """The library's answer to each access, A and D being set in `memory`. `turn` says which engine's turn it is."""
     result: list[Outcome | None] = [None] * len(done)
     for kind in np.unique(done["kind"]).tolist():
         config = CONFIGS[type(state)](state, kind)
-        space = AddressSpace(memory, config, update_accessed_dirty=update)
+        space = AddressSpace(memory, config, update_accessed_dirty=True)
         (places,) = np.nonzero(done["kind"] == kind)
-        answer = space.translate(done["vaddr"][places], access=ACCESSES[kind & 3], user=bool(kind & USER))
+        engine: Any = space.engines[turn % len(space.engines)]
+        answer = space.translate(
+            done["vaddr"][places],
+            access=ACCESSES[kind & 3],
+            user=bool(kind & USER),
+            engine=engine,
+        )
         beyond = FaultReason.NOT_CANONICAL if isinstance(state, x86.State) else None
-        for place, ok, paddr, fault, code in zip(
-            places.tolist(),
-            answer.ok.tolist(),
-            answer.paddr.tolist(),
-            answer.fault.tolist(),
-            answer.error_code.tolist(),
-            strict=True,
-        ):
+        columns = (answer.ok, answer.paddr, answer.page_size, answer.fault, answer.error_code)
+        rows = zip(places.tolist(), *(column.tolist() for column in columns), strict=True)
+        for place, ok, paddr, size, fault, code in rows:
             if ok:
-                result[place] = Outcome(paddr, SUCCESS, 0)
+                result[place] = Outcome(paddr, SUCCESS, 0, size)
             elif isinstance(state, x86.State):
                 status = x86.GENERAL_PROTECTION if fault == beyond else x86.PAGE_FAULT
                 result[place] = Outcome(None, status, code)

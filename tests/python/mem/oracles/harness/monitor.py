@@ -14,7 +14,6 @@ from vm_mem.paging import AddressSpace
 
 from . import library
 from .cases import Layout
-from .memory import FrameAllocator, Ram
 from .qemu import Qemu, QemuError
 from .report import Counts
 from .stub import OFFSETS, READ, Outcome
@@ -26,12 +25,11 @@ class Plain(Protocol[StateT]):
     """Cases whose machine the monitor can be asked about."""
 
     random: random.Random
-    ram: Ram
-    frames: FrameAllocator
     layout: Layout
 
     def state(self) -> StateT: ...
     def address(self) -> int: ...
+    def tables_content(self) -> bytes: ...
     def walk(self, state: StateT, vaddr: int, kind: int) -> Outcome: ...
     def start(self) -> Qemu: ...
 
@@ -135,20 +133,19 @@ def compare_addresses(
     """gva2gpa, the manual's walk and this library on the same addresses."""
     state = cases.state()
     vaddrs = sample(cases, positive, negative)
-    tables = cases.ram.read(cases.layout.tables, cases.frames.next - cases.layout.tables)
+    content = cases.tables_content()
     with cases.start() as qemu:
         answers = qemu.translate(vaddrs)
     reference = [cases.walk(state, vaddr, READ).paddr for vaddr in vaddrs]
     counts.add(
         mode,
-        "manual against gva2gpa",
+        "gva2gpa",
         addresses=len(vaddrs),
         faults=negative,
         mismatches=address_differences(vaddrs, answers, reference),
+        manual=True,
     )
-    image = folder / "tables"
-    image.write_bytes(tables)
-    with library.open_tables(image, cases.layout.tables) as memory:
+    with library.tables(folder, cases.layout.tables, content) as memory:
         space = AddressSpace(memory, library.CONFIGS[type(state)](state))
         found = space.translate(np.array(vaddrs, np.uint64), access=Access.NONE)
         ours = [paddr if ok else None for paddr, ok in zip(found.paddr.tolist(), found.ok.tolist(), strict=True)]

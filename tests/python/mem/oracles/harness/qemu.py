@@ -15,6 +15,9 @@ from typing import Any, BinaryIO
 
 from .memory import Ram
 
+KNOWN_VERSION = "7.2"
+"""Debian 12's."""
+
 MONITOR_BATCH = 256
 """Commands sent before their answers are read: enough to hide the round trip, little enough to fit socket buffers."""
 
@@ -33,6 +36,18 @@ def missing(*programs: str) -> str | None:
     """The reason to skip: which of `programs` is not installed; None when all are."""
     absent = [program for program in programs if shutil.which(program) is None]
     return f"{', '.join(absent)} not installed" if absent else None
+
+
+def unsuitable(*programs: str) -> str | None:
+    """As `missing`; and another QEMU than the one whose departures from the manuals are known."""
+    reason = missing(*programs)
+    for program in programs if reason is None else ():
+        answer = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+        found = re.search(r"version (\d+\.\d+)", answer)
+        version = found.group(1) if found else answer
+        if version != KNOWN_VERSION:
+            reason = f"{program} is {version}; what {KNOWN_VERSION} does otherwise than the manuals is known, no more"
+    return reason
 
 
 def memory_arguments(ram: Ram, machine: str) -> list[str]:

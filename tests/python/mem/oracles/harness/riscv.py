@@ -46,7 +46,8 @@ class State:
 
     def registers(self) -> tuple[int, ...]:
         """satp, mstatus bits, menvcfg, and whether to write menvcfg: as the stub's batch wants them."""
-        return self.satp(), self.sum << 18 | self.mxr << 19, self.svpbmt << 62, int(self.mode != "sv32")
+        menvcfg = self.svpbmt << 62 | 1 << 61  # PBMTE, ADUE
+        return self.satp(), self.sum << 18 | self.mxr << 19, menvcfg, int(self.mode != "sv32")
 
 
 def canonical(mode: Mode, vaddr: int) -> int:
@@ -119,5 +120,5 @@ def walk(load: Callable[[int], int], state: State, vaddr: int, kind: int) -> Out
             page &= -size
         if page & (size - 1):
             return fault
-        return Outcome(page | vaddr & (size - 1), SUCCESS, 0)
+        return Outcome(page | vaddr & (size - 1), SUCCESS, 0, size)
     return fault

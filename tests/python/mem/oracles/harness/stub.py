@@ -53,6 +53,8 @@ class Outcome(NamedTuple):
     """`SUCCESS`, or the exception that it raises."""
     code: int
     """The architecture's error code: x86 #PF code, RISC-V cause, AArch64 fault status code."""
+    size: int = 0
+    """Bytes of the page; 0 when it faults."""
 
 
 @dataclass

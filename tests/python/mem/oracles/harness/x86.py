@@ -147,6 +147,7 @@ def walk(load: Callable[[int], int], state: State, vaddr: int, kind: int) -> Out
             by_key = key_denies(state, entry, user_page, kind)
             if by_key or denied(state, writable, user_page, no_execute, kind):
                 return Outcome(None, PAGE_FAULT, code | 1 | (32 if by_key else 0))
-            return Outcome(page_base(state, level.shift, entry) | vaddr & (1 << level.shift) - 1, SUCCESS, 0)
+            size = 1 << level.shift
+            return Outcome(page_base(state, level.shift, entry) | vaddr & size - 1, SUCCESS, 0, size)
         table = entry & (0xFFFF_F000 if levels == 2 else (1 << PHYSICAL_BITS) - 4096)
     raise AssertionError("the last level is always a leaf")
