@@ -47,6 +47,9 @@ TableFrames::TableFrames(std::optional<TableRange> range) : range_(range) {
 }
 
 void TableFrames::learn(std::unordered_set<std::uint64_t> tables) {
+  // Somebody may have made a table of a frame that was given back.
+  const auto reached = [&](std::uint64_t frame) { return tables.count(frame) != 0; };
+  returned_.erase(std::remove_if(returned_.begin(), returned_.end(), reached), returned_.end());
   std::unordered_set<std::uint64_t> in_use = owned_;
   for (const std::uint64_t frame : returned_) in_use.erase(frame);
   tables.merge(in_use);
@@ -81,9 +84,9 @@ std::optional<std::uint64_t> TableFrames::reuse(const RegionTable& memory, const
   while (!returned_.empty()) {
     const std::uint64_t frame = returned_.back();
     returned_.pop_back();
-    // Nothing stops the guest from writing to a frame that no table uses, or from making a table of it.
+    // Nothing stops the guest from writing to a frame that no table uses.
     const std::byte* host = memory.writable_at(frame, shape.size);
-    if (host != nullptr && tables_.count(frame) == 0 && is_zero(host, shape.size)) return frame;
+    if (host != nullptr && is_zero(host, shape.size)) return frame;
     owned_.erase(frame);
   }
   return std::nullopt;
