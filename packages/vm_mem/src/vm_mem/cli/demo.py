@@ -192,9 +192,8 @@ def _print_check(answers: Answers, check: Check) -> None:
 
 def _print_guest(image: Path, memory: GuestMemory, space: AddressSpace, answers: Answers | None) -> None:
     kernel = f" of {str(answers.kernel).removesuffix('.deb')}" if answers is not None else ""
-    print(
-        f"{image}: {format_name(memory)}{kernel}, {round_size(memory.size)} in {plural(len(memory.regions), 'region')}"
-    )
+    regions = plural(len(memory.regions), "region")
+    print(f"{image}: {format_name(memory)}{kernel}, {round_size(memory.size)} in {regions}")
     print(f"{space.config}\n")
 
 
