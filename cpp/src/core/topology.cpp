@@ -8,6 +8,7 @@
 #include <tuple>
 
 #include "core/affinity.hpp"
+#include "core/synthetic.hpp"
 #include "core/topology_sources.hpp"
 #include "vm/core/error.hpp"
 
@@ -98,6 +99,9 @@ Topology Topology::from_hwloc_xml_file(const std::string& path) {
   return detail::read_hwloc_xml(text);
 }
 
-Topology Topology::from_synthetic(const std::string& description) { return detail::read_hwloc_synthetic(description); }
+Topology Topology::from_synthetic(const std::string& description) {
+  detail::check_synthetic(description);
+  return detail::read_hwloc_synthetic(description);
+}
 
 }  // namespace vm

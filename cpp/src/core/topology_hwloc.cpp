@@ -17,9 +17,8 @@ namespace vm::detail {
 
 namespace {
 
-// Bounds on what a synthetic description may make us do; the largest machines have a few thousand CPUs.
+// The largest machines have a few thousand CPUs; an index beyond this comes from a description.
 constexpr unsigned id_limit = 1U << 20;
-constexpr std::uint64_t synthetic_limit = std::uint64_t{1} << 16;
 
 struct Destroy {
   void operator()(hwloc_topology_t topology) const { hwloc_topology_destroy(topology); }
@@ -170,23 +169,6 @@ class Reader {
   Topology result_;
 };
 
-/// How many objects the deepest level of a synthetic description would have: the product of its counts.
-std::uint64_t synthetic_objects(const std::string& description) {
-  std::uint64_t objects = 1;
-  for (std::size_t at = 0; at < description.size();) {
-    const bool starts_a_count = at == 0 || description[at - 1] == ':' || description[at - 1] == ' ';
-    std::uint64_t count = 0;
-    std::size_t end = at;
-    while (end < description.size() && description[end] >= '0' && description[end] <= '9' && count < synthetic_limit) {
-      count = count * 10 + static_cast<std::uint64_t>(description[end++] - '0');
-    }
-    if (starts_a_count && end > at) objects *= std::max<std::uint64_t>(count, 1);
-    if (objects > synthetic_limit) return objects;
-    at = std::max(end, at + 1);
-  }
-  return objects;
-}
-
 }  // namespace
 
 bool have_hwloc() noexcept { return true; }
@@ -200,9 +182,6 @@ Topology read_hwloc_machine() {
 }
 
 Topology read_hwloc_synthetic(const std::string& description) {
-  if (synthetic_objects(description) > synthetic_limit) {
-    throw InvalidConfig("the synthetic description '" + description.substr(0, 80) + "' is larger than any machine");
-  }
   const Handle handle = make_topology();
   if (hwloc_topology_set_synthetic(handle.get(), description.c_str()) != 0 || hwloc_topology_load(handle.get()) != 0) {
     throw InvalidConfig("hwloc does not accept the synthetic description '" + description.substr(0, 80) +

@@ -75,8 +75,9 @@ struct Topology {
   static Topology from_hwloc_xml(std::string_view text);
   static Topology from_hwloc_xml_file(const std::string& path);
 
-  /// hwloc's synthetic strings: "node:2 core:4 pu:2". \throws NotSupported in a build without hwloc; \throws
-  /// InvalidConfig when hwloc refuses the description, or it has more than 65536 CPUs.
+  /// hwloc's synthetic strings: "pack:2 [numa(memory=4GB)] l3:1 core:4 pu:2". Attributes are memory, size, and indexes
+  /// as a list of numbers. \throws NotSupported in a build without hwloc; \throws InvalidConfig for another description,
+  /// and for more than 65536 CPUs.
   static Topology from_synthetic(const std::string& description);
 
   friend bool operator==(const Topology& a, const Topology& b) {

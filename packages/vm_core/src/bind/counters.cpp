@@ -38,12 +38,27 @@ py::dict as_dict(const CounterSnapshot& snapshot) {
   return dict;
 }
 
+std::string name_from(py::handle name) {
+  if (!py::isinstance<py::str>(name)) {
+    throw py::type_error("a counter's name is a str, not " + py::repr(name).cast<std::string>());
+  }
+  return name.cast<std::string>();
+}
+
+CounterSet from_names(const py::args& names) {
+  std::vector<std::string> texts;
+  for (const py::handle name : names) texts.push_back(name_from(name));
+  return CounterSet(std::move(texts));
+}
+
 CounterSnapshot from_mapping(const py::object& counts) {
   std::vector<std::string> names;
   std::vector<std::uint64_t> values;
   for (const auto& pair : py::dict(counts)) {
-    names.push_back(pair.first.cast<std::string>());
-    values.push_back(pair.second.cast<std::uint64_t>());
+    names.push_back(name_from(pair.first));
+    const std::uint64_t value = PyLong_AsUnsignedLongLong(pair.second.ptr());
+    if (PyErr_Occurred() != nullptr) throw py::error_already_set();
+    values.push_back(value);
   }
   return {std::move(names), std::move(values)};
 }
@@ -118,7 +133,7 @@ void bind_counters(py::module_& module) {
                          ">>> counters.add('hits')\n"
                          ">>> counters.snapshot()['hits']\n"
                          "1")
-      .def(py::init([](const py::args& names) { return CounterSet(names.cast<std::vector<std::string>>()); }))
+      .def(py::init(&from_names))
       .def_property_readonly("names", &CounterSet::names, "The names, in the order of the constructor.")
       .def("__len__", &CounterSet::size)
       .def(

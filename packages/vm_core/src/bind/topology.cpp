@@ -117,11 +117,11 @@ void bind_makers(TopologyClass& type) {
           "from_hwloc_xml",
           [](const std::filesystem::path& path) { return Topology::from_hwloc_xml_file(path.string()); },
           py::arg("text_or_path"), py::call_guard<py::gil_scoped_release>())
-      .def_static("from_synthetic", &Topology::from_synthetic, py::arg("description"),
-                  py::call_guard<py::gil_scoped_release>(),
-                  "Make a machine up from hwloc's synthetic description.\n\n"
-                  "InvalidConfig when hwloc refuses it or it has more than 65536 CPUs; NotSupported in a build without "
-                  "hwloc.");
+      .def_static(
+          "from_synthetic", &Topology::from_synthetic, py::arg("description"), py::call_guard<py::gil_scoped_release>(),
+          "Make a machine up from hwloc's synthetic description: ``'pack:2 [numa(memory=4GB)] l3:1 core:4 pu:2'``.\n\n"
+          "Attributes are memory, size, and indexes as a list of numbers. InvalidConfig for another description "
+          "and for more than 65536 CPUs; NotSupported in a build without hwloc.");
 }
 
 void bind_fields(TopologyClass& type) {
