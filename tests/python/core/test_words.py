@@ -40,7 +40,7 @@ def test_access_is_a_set_of_rights() -> None:
 
 def test_privilege_and_page_sizes() -> None:
     assert (Privilege.SUPERVISOR, Privilege.USER) == (0, 1)
-    assert PageSize.SIZE_4K == 4096
+    assert int(PageSize.SIZE_4K) == 4096
     assert PageSize.SIZE_2M == 2 << 20
     assert PageSize.SIZE_1G == 1 << 30
     assert all(size & (size - 1) == 0 for size in PageSize)
@@ -49,8 +49,8 @@ def test_privilege_and_page_sizes() -> None:
 
 def test_fault_reasons_are_numbered_without_a_gap_and_each_has_words() -> None:
     assert [int(reason) for reason in FaultReason] == list(range(17))
-    assert FaultReason.NOT_PRESENT == 1
-    assert FaultReason.WALK_DISABLED == 16
+    assert int(FaultReason.NOT_PRESENT) == 1
+    assert int(FaultReason.WALK_DISABLED) == 16
     words = [describe(reason) for reason in FaultReason]
     assert len(set(words)) == len(words)
     assert describe(FaultReason.EXECUTE_DENIED) == "page is not executable"
