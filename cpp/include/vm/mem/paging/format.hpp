@@ -73,6 +73,24 @@ constexpr std::uint64_t bit_range(unsigned first, unsigned last) noexcept {
 }
 constexpr bool test_bit(std::uint64_t value, unsigned n) noexcept { return (value >> n & 1) != 0; }
 
+/// Addresses of x86 and RISC-V: 32-bit ones are zero-extended, wider ones are sign-extended from their highest bit
+/// (canonical form).
+constexpr bool is_extended(std::uint64_t vaddr, unsigned virtual_bits) noexcept {
+  if (virtual_bits == 32) return vaddr >> 32 == 0;
+  const auto top = static_cast<std::int64_t>(vaddr) >> (virtual_bits - 1);
+  return top == 0 || top == -1;
+}
+/// The ranges of such addresses, in ascending order; returns how many.
+inline int extended_ranges(unsigned virtual_bits, VirtualRange (&out)[2]) noexcept {
+  if (virtual_bits == 32) {
+    out[0] = {0, low_bits(32)};
+    return 1;
+  }
+  out[0] = {0, low_bits(virtual_bits - 1)};
+  out[1] = {~low_bits(virtual_bits - 1), UINT64_MAX};
+  return 2;
+}
+
 /// First bit that a virtual address uses to index the table at `level`.
 template <class Format>
 constexpr unsigned level_shift(int level) noexcept {

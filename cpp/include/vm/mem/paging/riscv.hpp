@@ -29,7 +29,7 @@ class RiscVFormat {
 
   Start start(std::uint64_t vaddr) const noexcept {
     return {config_.root, Levels - 1, low_bits(index_bits),
-            canonical(vaddr) ? FaultReason::none : FaultReason::not_canonical};
+            is_extended(vaddr, virtual_bits) ? FaultReason::none : FaultReason::not_canonical};
   }
 
   Step decode(Entry entry, int level) const noexcept {
@@ -132,15 +132,7 @@ class RiscVFormat {
   Entry unrestricted_table(Entry table, int) const noexcept { return table; }
 
   int top_level(std::uint64_t) const noexcept { return Levels - 1; }
-  int ranges(VirtualRange (&out)[2]) const noexcept {
-    if (!wide) {
-      out[0] = {0, low_bits(32)};
-      return 1;
-    }
-    out[0] = {0, low_bits(virtual_bits - 1)};
-    out[1] = {~low_bits(virtual_bits - 1), UINT64_MAX};
-    return 2;
-  }
+  int ranges(VirtualRange (&out)[2]) const noexcept { return extended_ranges(virtual_bits, out); }
 
  private:
   static constexpr Entry valid = 1;
@@ -158,13 +150,6 @@ class RiscVFormat {
     LeafFilter f;
     f.address_mask = wide ? bit_range(10, 53) : bit_range(10, 31);
     return f;
-  }
-  static bool canonical(std::uint64_t vaddr) noexcept {
-    if constexpr (wide) {
-      const auto top = static_cast<std::int64_t>(vaddr) >> (virtual_bits - 1);
-      return top == 0 || top == -1;
-    }
-    return vaddr >> 32 == 0;
   }
 
   RiscVConfig config_;

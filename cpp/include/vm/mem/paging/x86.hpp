@@ -30,7 +30,7 @@ class X86Format {
 
   Start start(std::uint64_t vaddr) const noexcept {
     return {config_.root, Levels - 1, low_bits(virtual_bits - level_shift<X86Format>(Levels - 1)),
-            canonical(vaddr) ? FaultReason::none : FaultReason::not_canonical};
+            is_extended(vaddr, virtual_bits) ? FaultReason::none : FaultReason::not_canonical};
   }
 
   Step decode(Entry entry, int level) const noexcept {
@@ -162,16 +162,7 @@ class X86Format {
   }
 
   int top_level(std::uint64_t) const noexcept { return Levels - 1; }
-  /// The virtual ranges that exist, in ascending order.
-  int ranges(VirtualRange (&out)[2]) const noexcept {
-    if (!long_mode) {
-      out[0] = {0, low_bits(32)};
-      return 1;
-    }
-    out[0] = {0, low_bits(virtual_bits - 1)};
-    out[1] = {~low_bits(virtual_bits - 1), UINT64_MAX};
-    return 2;
-  }
+  int ranges(VirtualRange (&out)[2]) const noexcept { return extended_ranges(virtual_bits, out); }
 
  private:
   static constexpr Entry present = 1;
@@ -185,13 +176,6 @@ class X86Format {
 
   static constexpr std::uint64_t address_mask(unsigned from) noexcept {
     return wide ? bit_range(from, 51) : bit_range(from, 31);
-  }
-  static bool canonical(std::uint64_t vaddr) noexcept {
-    if constexpr (long_mode) {
-      const auto top = static_cast<std::int64_t>(vaddr) >> (virtual_bits - 1);
-      return top == 0 || top == -1;
-    }
-    return vaddr >> 32 == 0;
   }
   unsigned pse36_bits() const noexcept {
     return config_.physical_bits < 40 ? static_cast<unsigned>(config_.physical_bits) : 40U;
