@@ -27,7 +27,7 @@ inline std::uint64_t bit(unsigned n) { return std::uint64_t{1} << n; }
 /// Guest memory at 0 with words in it.
 class Machine {
  public:
-  explicit Machine(std::uint64_t size = std::uint64_t{16} << 20) : memory(GuestMemory::anonymous(size)) {}
+  explicit Machine(std::uint64_t size = std::uint64_t{4} << 20) : memory(GuestMemory::anonymous(size)) {}
 
   void put(std::uint64_t paddr, std::uint64_t value) { memory->write(paddr, &value, sizeof value); }
   void put32(std::uint64_t paddr, std::uint32_t value) { memory->write(paddr, &value, sizeof value); }
@@ -37,8 +37,8 @@ class Machine {
     return value;
   }
   std::uint32_t get32(std::uint64_t paddr) const { return static_cast<std::uint32_t>(get(paddr)); }
-  std::vector<std::byte> bytes() const {
-    std::vector<std::byte> all(memory->size());
+  std::vector<std::uint8_t> bytes() const {
+    std::vector<std::uint8_t> all(memory->size());
     memory->read(memory->base(), all.data(), all.size());
     return all;
   }

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <functional>
 
 #include "support.hpp"
@@ -11,7 +12,7 @@ namespace {
 
 using namespace test;
 
-constexpr std::uint64_t memory_size = std::uint64_t{16} << 20;
+constexpr std::uint64_t memory_size = std::uint64_t{4} << 20;
 
 MapRequest request(std::uint64_t vaddr, std::uint64_t paddr, std::uint64_t size, Access access = rwx,
                    bool user_page = true, std::optional<std::uint64_t> page_size = {}) {
@@ -51,7 +52,7 @@ class MapperTest : public testing::TestWithParam<Layout> {
   /// `call` throws `Error`, memory is what it was, and so is the supply of frames.
   template <class Error>
   std::string expect_refused(const std::function<void()>& call) {
-    const std::vector<std::byte> before = m.bytes();
+    const std::vector<std::uint8_t> before = m.bytes();
     const std::string message = message_of<Error>(call);
     EXPECT_EQ(m.bytes() == before, true) << "memory changed: " << message;
     return message;
@@ -72,10 +73,10 @@ TEST_P(MapperTest, MapsPagesAndTakesTablesFromTheTop) {
   for (std::uint64_t i = 0; i < 4; ++i) expect_mapped(base + (i + 1) * page, 0x30'0000 + i * page, page);
   EXPECT_FALSE(look_up(base).ok());
   EXPECT_FALSE(look_up(base + 5 * page).ok());
-  std::uint64_t lowest = memory_size;
-  for (std::uint64_t at = memory_size; at > 0x40000; at -= 8)
-    if (m.get(at - 8) != 0) lowest = at - 8;
-  const std::uint64_t tables = memory_size - lowest / page * page;
+  const std::vector<std::uint8_t> bytes = m.bytes();
+  const auto lowest = std::find_if(bytes.begin() + 0x40000, bytes.end(), [](std::uint8_t byte) { return byte != 0; });
+  const auto lowest_frame = static_cast<std::uint64_t>(lowest - bytes.begin()) / page * page;
+  const std::uint64_t tables = memory_size - lowest_frame;
   EXPECT_GT(tables, 0U);
   EXPECT_LE(tables, 4 * page) << "one frame for each level below the top, without gaps";
 }
@@ -216,7 +217,7 @@ TEST_P(MapperTest, SplittingTheLargestPageWorksThroughAllLevels) {
 }
 
 TEST_P(MapperTest, UnmapFreesTablesAndMapUsesThemAgain) {
-  const std::vector<std::byte> blank = m.bytes();
+  const std::vector<std::uint8_t> blank = m.bytes();
   for (int i = 0; i < 3; ++i) {
     space.map(request(base + large - page, 0, 2 * page));
     EXPECT_EQ(space.unmap(base, 2 * large), 2 * page);
@@ -243,7 +244,7 @@ TEST_P(MapperTest, ProtectChangesRightsAndNothingElse) {
 
 TEST_P(MapperTest, ProtectOfWhatAlreadyIsSplitsNothing) {
   space.map(request(base, large, large, rwx, true));
-  const std::vector<std::byte> before = m.bytes();
+  const std::vector<std::uint8_t> before = m.bytes();
   space.protect(base + page, page, rwx, {});
   space.protect(base + page, page, rwx, true);
   EXPECT_EQ(m.bytes() == before, true);
@@ -252,7 +253,7 @@ TEST_P(MapperTest, ProtectOfWhatAlreadyIsSplitsNothing) {
 TEST_P(MapperTest, ProtectRefusesHoles) {
   space.map(request(base, large, large, rwx, true));
   space.map(request(base + large + page, 0, page, rwx, true));
-  const std::vector<std::byte> before = m.bytes();
+  const std::vector<std::uint8_t> before = m.bytes();
   try {
     space.protect(base + page, 2 * large, r, true);
     FAIL() << "there is a hole";

@@ -118,7 +118,7 @@ INSTANTIATE_TEST_SUITE_P(Formats, ModelTest, testing::ValuesIn(layouts()),
                          [](const auto& layout) { return layout.param.name; });
 
 TEST_P(ModelTest, AgreesWithADictionary) {
-  const std::vector<std::byte> blank = m.bytes();
+  const std::vector<std::uint8_t> blank = m.bytes();
   for (int step = 0; step < 300 && !HasFailure(); ++step) {
     switch (below(5)) {
       case 0:
