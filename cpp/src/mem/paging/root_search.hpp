@@ -20,10 +20,16 @@
 
 namespace vm::mem::paging {
 
-/// A candidate with the tables that its root points at.
+/// Candidates that are compared with each other; more are not kept.
+inline constexpr std::size_t max_ranked = 512;
+/// A set of candidates, by the position of their roots in an ascending list.
+using RootSet = std::bitset<max_ranked>;
+
+/// A candidate, and how it relates to the others.
 struct FoundRoot {
   RootCandidate candidate;
-  std::vector<std::uint64_t> children;
+  std::size_t shape = 0;  ///< which geometry of top tables it has: the search's own numbering
+  RootSet tables;         ///< the candidates' roots that are lower tables of this one
 };
 
 /// 0 to 100 from the evidence in `candidate` alone.
@@ -36,9 +42,13 @@ class RootSearch {
   virtual ~RootSearch() = default;
   /// Remembers what could be a top table among the aligned places that begin in [first, last], all in one region.
   virtual void collect(std::uint64_t first, std::uint64_t last) = 0;
-  /// Follows the tables below what was collected. `keep_going` is asked every few milliseconds; false ends with
-  /// nothing.
+  /// Follows the tables below what was collected and returns the best of it. `keep_going` is asked every few
+  /// milliseconds; after false, results mean nothing.
   virtual std::vector<FoundRoot> rank(const std::function<bool()>& keep_going) = 0;
+  /// Fills in how `found`, which `rank` returned, relates to `roots`: at most `max_ranked`, ascending, without
+  /// duplicates, those of `found` among them.
+  virtual void relate(const std::vector<std::uint64_t>& roots, const std::vector<FoundRoot*>& found,
+                      const std::function<bool()>& keep_going) = 0;
 };
 
 /// Throws InvalidConfig. `memory` must outlive the search.
@@ -75,27 +85,42 @@ class FormatRootSearch final : public RootSearch {
   std::vector<FoundRoot> rank(const std::function<bool()>& keep_going) override {
     keep_going_ = &keep_going;
     std::vector<FoundRoot> best;
-    for (const Shape& shape : shapes_) {
+    for (std::size_t shape = 0; shape < shapes_.size() && !stopped_; ++shape) {
       std::vector<FoundRoot> found;
-      for (const std::uint64_t root : shape.roots) {
-        FoundRoot candidate = follow(shape, root);
+      for (const std::uint64_t root : shapes_[shape].roots) {
+        FoundRoot candidate = follow(shapes_[shape], root);
+        candidate.shape = shape;
         if (candidate.candidate.pages != 0) found.push_back(std::move(candidate));
         if (found.size() >= 2 * max_ranked) keep_best(found);
-        if (stopped_) return {};
+        if (stopped_) break;
       }
       keep_best(found);
-      relate(shape, found);
+      count_shared(shapes_[shape], found);
       best.insert(best.end(), std::make_move_iterator(found.begin()), std::make_move_iterator(found.end()));
     }
-    return stopped_ ? std::vector<FoundRoot>() : std::move(best);
+    facts_.clear();
+    return best;
+  }
+
+  void relate(const std::vector<std::uint64_t>& roots, const std::vector<FoundRoot*>& found,
+              const std::function<bool()>& keep_going) override {
+    keep_going_ = &keep_going;
+    ranked_ = &roots;
+    for (FoundRoot* f : found) {
+      const Shape& shape = shapes_[f->shape];
+      const Below below =
+          look_below(reader_.at(f->candidate.root, shape.entries * sizeof(Entry)), shape.level, shape.entries);
+      f->tables = below.tables;
+      f->candidate.maps_itself = below.mapped.test(position_of(f->candidate.root));
+      f->candidate.score = score_root(f->candidate);
+    }
+    below_.clear();
   }
 
  private:
-  static constexpr std::size_t max_tables = std::size_t{1} << 19;
+  static constexpr std::size_t max_tables = std::size_t{1} << 18;
   static constexpr std::size_t max_roots = std::size_t{1} << 20;
-  static constexpr std::size_t max_ranked = 512;
   static constexpr bool two_roots = std::is_same_v<Config, AArch64Config>;
-  using Roots = std::bitset<max_ranked>;
 
   /// A geometry of top tables, with the places that look like one.
   struct Shape {
@@ -118,8 +143,9 @@ class FormatRootSearch final : public RootSearch {
 
   /// A table and everything below it.
   struct Facts {
-    std::uint64_t tables = 0;         ///< not counting empty ones: kernels keep those, and so does free memory
+    std::uint64_t tables = 0;         ///< not counting empty ones
     std::uint64_t broken_tables = 0;  ///< of them; nothing below them is followed
+    std::uint64_t empty_tables = 0;
     std::uint64_t pages = 0;
     std::uint64_t accessed_pages = 0;
     std::uint64_t supervisor_pages = 0;
@@ -128,6 +154,7 @@ class FormatRootSearch final : public RootSearch {
     void add(const Facts& below) noexcept {
       tables += below.tables;
       broken_tables += below.broken_tables;
+      empty_tables += below.empty_tables;
       pages += below.pages;
       accessed_pages += below.accessed_pages;
       supervisor_pages += below.supervisor_pages;
@@ -195,7 +222,7 @@ class FormatRootSearch final : public RootSearch {
     const std::uint64_t size = std::uint64_t{1} << step.size_log2;
     const bool user = user_access(format_.leaf_rights(entry, all_allowances)) != Access::none;
     const bool accessed = format_.accessed_leaf(entry, Access::read) == entry;
-    return {0, 0, 1, accessed ? 1U : 0U, user ? 0U : 1U, size};
+    return {0, 0, 0, 1, accessed ? 1U : 0U, user ? 0U : 1U, size};
   }
 
   /// Calls leaf(entry, step) and table(step, slot) for the usable entries of a table.
@@ -223,7 +250,9 @@ class FormatRootSearch final : public RootSearch {
     Facts facts;
     if (found.broken()) {
       facts.tables = facts.broken_tables = 1;
-    } else if (found.present != 0) {
+    } else if (found.present == 0) {
+      facts.empty_tables = 1;
+    } else {
       facts.tables = 1;
       for_each(
           host, level, table_entries,
@@ -248,7 +277,6 @@ class FormatRootSearch final : public RootSearch {
         },
         [&](const Step& step, std::uint64_t slot) {
           ++c.entries;
-          found.children.push_back(step.address);
           c.self_referring |= step.address == root;
           half(slot).add(examine(step.address, shape.level - 1));
         });
@@ -259,6 +287,7 @@ class FormatRootSearch final : public RootSearch {
     c.root = root;
     c.tables = upper.tables + 1;
     c.broken_tables = upper.broken_tables;
+    c.empty_tables = upper.empty_tables;
     c.pages = upper.pages;
     c.user_pages = upper.pages - upper.supervisor_pages;
     c.accessed_pages = upper.accessed_pages;
@@ -292,20 +321,14 @@ class FormatRootSearch final : public RootSearch {
     found.resize(kept);
   }
 
-  /// What candidates say about each other and about themselves.
-  void relate(const Shape& shape, std::vector<FoundRoot>& found) {
-    std::sort(found.begin(), found.end(),
-              [](const FoundRoot& a, const FoundRoot& b) { return a.candidate.root < b.candidate.root; });
-    ranked_.clear();
-    covered_.clear();
-    for (const FoundRoot& f : found) ranked_.push_back(f.candidate.root);
+  /// Counts the entries of the kernel's part that occur in the same slot of another candidate.
+  void count_shared(const Shape& shape, std::vector<FoundRoot>& found) {
     std::unordered_map<std::uint64_t, std::uint32_t> seen;
     for (const FoundRoot& f : found)
       for_each_kernel_table(shape, f.candidate.root, [&](std::uint64_t key) { ++seen[key]; });
-    for (std::size_t i = 0; i < found.size() && !stopped_; ++i) {
-      RootCandidate& c = found[i].candidate;
+    for (FoundRoot& f : found) {
+      RootCandidate& c = f.candidate;
       for_each_kernel_table(shape, c.root, [&](std::uint64_t key) { c.shared_entries += seen[key] > 1 ? 1U : 0U; });
-      c.maps_itself = covers(reader_.at(c.root, shape.entries * sizeof(Entry)), shape.level, shape.entries).test(i);
       c.score = score_root(c);
     }
   }
@@ -322,31 +345,46 @@ class FormatRootSearch final : public RootSearch {
         });
   }
 
-  /// Which of `ranked_` lie in memory that supervisor leaves below a table map.
-  Roots covers(const std::byte* host, int level, std::uint64_t entries) {
-    Roots roots;
+  /// Which of `ranked_` a table leads to.
+  struct Below {
+    RootSet mapped;  ///< in memory that supervisor leaves map
+    RootSet tables;  ///< as tables
+  };
+
+  std::size_t position_of(std::uint64_t root) const {
+    return static_cast<std::size_t>(std::lower_bound(ranked_->begin(), ranked_->end(), root) - ranked_->begin());
+  }
+
+  Below look_below(const std::byte* host, int level, std::uint64_t entries) {
+    Below below;
     for_each(
         host, level, entries,
         [&](Entry entry, const Step& step, std::uint64_t) {
           if (user_access(format_.leaf_rights(entry, all_allowances)) != Access::none) return;
           const std::uint64_t last = step.address | low_bits(step.size_log2);
-          for (auto at = std::lower_bound(ranked_.begin(), ranked_.end(), step.address);
-               at != ranked_.end() && *at <= last; ++at)
-            roots.set(static_cast<std::size_t>(at - ranked_.begin()));
+          for (std::size_t i = position_of(step.address); i < ranked_->size() && (*ranked_)[i] <= last; ++i)
+            below.mapped.set(i);
         },
-        [&](const Step& step, std::uint64_t) { roots |= covered_below(step.address, level - 1); });
-    return roots;
+        [&](const Step& step, std::uint64_t) {
+          const Below further = look_below_table(step.address, level - 1);
+          below.mapped |= further.mapped;
+          below.tables |= further.tables;
+        });
+    return below;
   }
 
-  Roots covered_below(std::uint64_t table, int level) {
+  Below look_below_table(std::uint64_t table, int level) {
     const std::uint64_t key = table | static_cast<std::uint64_t>(level);
-    const auto facts = facts_.find(key);
-    if (facts == facts_.end() || facts->second.pages == 0) return {};
-    if (const auto known = covered_.find(key); known != covered_.end()) return known->second;
+    if (const auto known = below_.find(key); known != below_.end()) return known->second;
+    const std::byte* host = reader_.at(table, table_bytes);
+    if (host == nullptr || below_.size() >= max_tables) return {};
     poll();
-    const Roots roots = covers(reader_.at(table, table_bytes), level, table_entries);
-    covered_.emplace(key, roots);
-    return roots;
+    Below below;
+    if (!look(host, level, table_entries).broken()) below = look_below(host, level, table_entries);
+    const std::size_t position = position_of(table);
+    if (position < ranked_->size() && (*ranked_)[position] == table) below.tables.set(position);
+    below_.emplace(key, below);
+    return below;
   }
 
   void poll() {
@@ -359,8 +397,8 @@ class FormatRootSearch final : public RootSearch {
   std::uint64_t highest_ = low_bits(32);  ///< leaves beyond it are suspicious; devices below 4 GiB are not
   std::vector<Shape> shapes_;
   std::unordered_map<std::uint64_t, Facts> facts_;  ///< by table and level
-  std::vector<std::uint64_t> ranked_;               ///< ascending
-  std::unordered_map<std::uint64_t, Roots> covered_;
+  const std::vector<std::uint64_t>* ranked_ = nullptr;
+  std::unordered_map<std::uint64_t, Below> below_;  ///< by table and level
   const std::function<bool()>* keep_going_ = nullptr;
   std::uint64_t polls_ = 0;
   bool stopped_ = false;

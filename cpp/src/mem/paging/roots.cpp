@@ -65,67 +65,97 @@ void explain_misread_roots(std::vector<FoundRoot>& found) {
   }
 }
 
-/// The candidates that point at a table.
-struct Parents {
-  std::size_t best = 0;  ///< the one with the highest score
-  std::uint32_t count = 0;
-};
-
-/// A table of one root can be a well-formed root by itself, with one level less: RISC-V's Sv39 roots are exactly the
-/// second level of Sv48. The one above explains both. Where two explain each other, as a page directory and a table
-/// that maps the directory's own page do in 32-bit paging, the one that more candidates point at is the table.
-void explain_inner_tables(std::vector<FoundRoot>& found) {
+/// A table of one root can be a well-formed root by itself, with fewer levels: RISC-V's Sv39 roots are exactly the
+/// second level of Sv48. Nothing real is a table of a real root, so the one above explains the other.
+///
+/// Each can be a table of the other: a last-level table that maps the page of a root, read as a root itself, leads
+/// there. Then the better one is a root. In 32-bit paging, which has no reserved bits, both can be flawless; there the
+/// one that more candidates have as a table is one.
+void explain_inner_tables(std::vector<FoundRoot>& found, const std::vector<std::size_t>& positions) {
   constexpr double as_credible = 0.75;
-  const auto key = [](std::uint64_t table, const RootCandidate& c) { return table | c.config.index(); };
-  std::unordered_map<std::uint64_t, Parents> parents;
-  for (std::size_t i = 0; i < found.size(); ++i) {
-    const RootCandidate& parent = found[i].candidate;
-    for (const std::uint64_t child : found[i].children) {
-      if (child == parent.root) continue;
-      Parents& p = parents.try_emplace(key(child, parent), Parents{i, 0}).first->second;
-      if (found[p.best].candidate.score < parent.score) p.best = i;
-      ++p.count;
-    }
-  }
+  std::vector<std::uint32_t> parents(max_ranked);
   std::vector<double> scores;
-  for (const FoundRoot& f : found) scores.push_back(f.candidate.score);
+  for (const FoundRoot& f : found) {
+    scores.push_back(f.candidate.score);
+    for (std::size_t root = 0; root < max_ranked; ++root) parents[root] += f.tables.test(root) ? 1U : 0U;
+  }
+  const auto is_table_of = [&](std::size_t table, std::size_t root) {
+    if (!found[root].tables.test(positions[table])) return false;
+    if (!found[table].tables.test(positions[root])) return scores[root] >= scores[table] * as_credible;
+    if (scores[table] != scores[root]) return scores[table] < scores[root];
+    return parents[positions[table]] > parents[positions[root]];
+  };
   for (std::size_t i = 0; i < found.size(); ++i) {
     RootCandidate& c = found[i].candidate;
-    const auto above = parents.find(key(c.root, c));
-    if (above == parents.end() || scores[above->second.best] < scores[i] * as_credible) continue;
-    const RootCandidate& parent = found[above->second.best].candidate;
-    const auto& own = found[i].children;
-    const auto back = parents.find(key(parent.root, parent));
-    const bool mutual = std::find(own.begin(), own.end(), parent.root) != own.end();
-    if (mutual && back->second.count > above->second.count) continue;
-    c.table_of = parent.root;
+    std::size_t best = i;
+    for (std::size_t j = 0; j < found.size(); ++j) {
+      const RootCandidate& above = found[j].candidate;
+      const bool better = best == i || scores[j] > scores[best];
+      if (better && above.root != c.root && above.config.index() == c.config.index() && is_table_of(i, j)) best = j;
+    }
+    if (best == i) continue;
+    c.table_of = found[best].candidate.root;
     c.score *= explained;
   }
 }
 
-std::vector<FoundRoot> search(const RegionTable& memory, const std::vector<std::unique_ptr<RootSearch>>& searches,
-                              const RootScanOptions& options) {
-  std::uint64_t total = 0;
-  std::uint64_t done = 0;
-  for (const Region& region : memory.regions()) total += region.size;
-  const auto keep_going = [&] { return !options.progress || options.progress(done, total); };
+using Searches = std::vector<std::unique_ptr<RootSearch>>;
+using KeepGoing = std::function<bool()>;
+
+/// Lets every search see all memory. `done` counts the bytes.
+bool read_everything(const RegionTable& memory, const Searches& searches, const KeepGoing& keep_going,
+                     std::uint64_t& done) {
   for (const Region& region : memory.regions()) {
     for (std::uint64_t first = region.base;;) {
       const std::uint64_t last = std::min(first | (piece - 1), region.last());
       for (const auto& search : searches) search->collect(first, last);
       done += last - first + 1;
-      if (!keep_going()) return {};
+      if (!keep_going()) return false;
       if (last == region.last()) break;
       first = last + 1;
     }
   }
+  return true;
+}
+
+/// The best candidates of all searches, and which search found each.
+struct Ranking {
   std::vector<FoundRoot> found;
-  for (const auto& search : searches) {
-    auto ranked = search->rank(keep_going);
-    if (!keep_going()) return {};
-    found.insert(found.end(), std::make_move_iterator(ranked.begin()), std::make_move_iterator(ranked.end()));
+  std::vector<std::size_t> search;
+};
+
+Ranking rank_all(const Searches& searches, const KeepGoing& keep_going) {
+  std::vector<std::pair<FoundRoot, std::size_t>> all;
+  for (std::size_t i = 0; i < searches.size(); ++i)
+    for (FoundRoot& f : searches[i]->rank(keep_going)) all.emplace_back(std::move(f), i);
+  std::stable_sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return ranks_before(a.first, b.first); });
+  all.resize(std::min(all.size(), max_ranked));
+  Ranking ranking;
+  for (auto& [found, search] : all) {
+    ranking.found.push_back(std::move(found));
+    ranking.search.push_back(search);
   }
-  return found;
+  return ranking;
+}
+
+/// Lets the candidates speak about each other, and moves those down that others explain.
+void relate_all(const Searches& searches, Ranking& ranking, const KeepGoing& keep_going) {
+  std::vector<std::uint64_t> roots;
+  for (const FoundRoot& f : ranking.found) roots.push_back(f.candidate.root);
+  std::sort(roots.begin(), roots.end());
+  roots.erase(std::unique(roots.begin(), roots.end()), roots.end());
+  for (std::size_t i = 0; i < searches.size(); ++i) {
+    std::vector<FoundRoot*> own;
+    for (std::size_t j = 0; j < ranking.found.size(); ++j)
+      if (ranking.search[j] == i) own.push_back(&ranking.found[j]);
+    searches[i]->relate(roots, own, keep_going);
+  }
+  std::vector<std::size_t> positions;
+  for (const FoundRoot& f : ranking.found)
+    positions.push_back(
+        static_cast<std::size_t>(std::lower_bound(roots.begin(), roots.end(), f.candidate.root) - roots.begin()));
+  explain_inner_tables(ranking.found, positions);
+  explain_misread_roots(ranking.found);
 }
 
 }  // namespace
@@ -134,16 +164,19 @@ double score_root(const RootCandidate& c) noexcept {
   constexpr double enough_pages = 64;
   constexpr double enough_accessed = 0.75;
   constexpr double enough_shared = 2;
+  constexpr double enough_filled = 0.25;  // Linux keeps some 60 empty tables beside 30 to 50 others in a small guest
   const auto amount = [](std::uint64_t pages) {
     return saturate(std::log2(1.0 + static_cast<double>(pages)), std::log2(1 + enough_pages));
   };
-  // What is broken or never used speaks against the whole; the rest adds up.
+  // What is broken, empty or never used speaks against the whole; the rest adds up. Free memory is full of zeros, and a
+  // table that is read one level too high leads there.
   const double integrity = 1 - share(c.broken_tables, c.tables);
+  const double filled = saturate(share(c.tables, c.tables + c.empty_tables), enough_filled);
   const double use = 0.25 + 0.75 * saturate(share(c.accessed_pages, c.pages), enough_accessed);
   const double evidence = 0.15 + 0.20 * amount(c.pages) + 0.20 * amount(c.kernel_pages) +
                           0.25 * (c.maps_itself ? 1 : 0) + 0.05 * (c.tables > 1 ? 1 : 0) +
                           0.15 * saturate(c.shared_entries, enough_shared);
-  return 100 * integrity * integrity * use * evidence;
+  return 100 * integrity * integrity * filled * use * evidence;
 }
 
 bool ranks_before(const FoundRoot& a, const FoundRoot& b) noexcept {
@@ -178,15 +211,20 @@ std::vector<PagingConfig> default_root_formats() {
 
 std::vector<RootCandidate> find_roots(const GuestMemory& memory, const RootScanOptions& options) {
   const std::shared_ptr<const RegionTable> table = memory.table();
-  std::vector<std::unique_ptr<RootSearch>> searches;
+  Searches searches;
   for (const PagingConfig& config : options.formats.empty() ? default_root_formats() : options.formats)
     searches.push_back(make_root_search(*table, config));
-  std::vector<FoundRoot> found = search(*table, searches, options);
-  explain_inner_tables(found);
-  explain_misread_roots(found);
-  std::stable_sort(found.begin(), found.end(), ranks_before);
+  std::uint64_t total = 0;
+  std::uint64_t done = 0;
+  for (const Region& region : table->regions()) total += region.size;
+  const KeepGoing keep_going = [&] { return !options.progress || options.progress(done, total); };
+  if (!read_everything(*table, searches, keep_going, done)) return {};
+  Ranking ranking = rank_all(searches, keep_going);
+  relate_all(searches, ranking, keep_going);
+  if (!keep_going()) return {};
+  std::stable_sort(ranking.found.begin(), ranking.found.end(), ranks_before);
   std::vector<RootCandidate> best;
-  for (const FoundRoot& f : found)
+  for (const FoundRoot& f : ranking.found)
     if (best.size() < options.limit) best.push_back(f.candidate);
   return best;
 }

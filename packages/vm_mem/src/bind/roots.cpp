@@ -68,6 +68,7 @@ void bind_roots(py::module_& module) {
                     "Entries of the kernel's part that other candidates have in the same place.")
       .def_readonly("tables", &RootCandidate::tables, "Tables reached that are not empty, the top one included.")
       .def_readonly("broken_tables", &RootCandidate::broken_tables, "Of them those with too many malformed entries.")
+      .def_readonly("empty_tables", &RootCandidate::empty_tables, "Tables reached that are empty.")
       .def_readonly("pages", &RootCandidate::pages, "Leaf mappings reached, of any size.")
       .def_readonly("accessed_pages", &RootCandidate::accessed_pages, "Of them those with the accessed flag set.")
       .def_readonly("kernel_pages", &RootCandidate::kernel_pages,

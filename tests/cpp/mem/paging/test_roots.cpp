@@ -163,6 +163,18 @@ TEST(Roots, ExplainTheLowerTablesOfDeeperFormats) {
   EXPECT_LT(inner->score, found[0].score / 2);
 }
 
+TEST(Roots, TellARootFromALastLevelTableThatMapsItsPage) {
+  // All memory in 4 KiB pages and nearly all of it zero: a last-level table, read as a root, leads to the real root.
+  for (const int levels : {2, 4, 5}) {
+    Machine machine(mebibyte);
+    AddressSpace space(machine.memory, x86(levels), {TableRange{0x80000, mebibyte - 1}, false});
+    space.map({levels == 2 ? 0xC0000000 : 0xFFFF888000000000, 0, mebibyte, rw, false, 4096});
+    const auto found = find(machine, {x86(2), x86(4), x86(5)});
+    ASSERT_FALSE(found.empty());
+    EXPECT_EQ(describe(found[0].config), describe(x86(levels)));
+  }
+}
+
 TEST(Roots, TellWhichHalfOfAArch64UsesATable) {
   Machine machine(memory_size);
   AArch64Config lower;

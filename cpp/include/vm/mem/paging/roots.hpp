@@ -33,6 +33,7 @@ struct RootCandidate {
   std::uint32_t shared_entries = 0;  ///< of the kernel's part, those that other candidates have in the same place
   std::uint64_t tables = 0;          ///< tables reached that are not empty, the top one included
   std::uint64_t broken_tables = 0;   ///< of them those with too many malformed entries; nothing below is followed
+  std::uint64_t empty_tables = 0;    ///< tables reached that are empty
   std::uint64_t pages = 0;           ///< leaf mappings reached, of any size
   std::uint64_t accessed_pages = 0;  ///< of them with the accessed flag set
   std::uint64_t kernel_pages = 0;    ///< of them out of the user's reach; x86 and RISC-V: and in the upper half

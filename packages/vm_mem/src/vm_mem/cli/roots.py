@@ -87,8 +87,8 @@ def _evidence(candidate: RootCandidate, cpus: list[int]) -> str:
 
 
 def _object(candidate: RootCandidate, cpus: list[int]) -> dict[str, Any]:
-    counts = ["entries", "shared_entries", "tables", "broken_tables", "pages", "accessed_pages", "kernel_pages"]
-    counts += ["user_pages", "mapped_bytes", "maps_itself", "self_referring"]
+    counts = ["entries", "shared_entries", "tables", "broken_tables", "empty_tables", "pages", "accessed_pages"]
+    counts += ["kernel_pages", "user_pages", "mapped_bytes", "maps_itself", "self_referring"]
     return {
         "root": hex(candidate.root),
         "architecture": architecture_of(candidate.config),
