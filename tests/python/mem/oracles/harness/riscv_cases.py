@@ -44,10 +44,11 @@ class RiscVCases(Cases[riscv.State]):
         return self.extensions and bool(entry & riscv.NAPOT) and malformed
 
     def child(self, depth: int, entry: int) -> int | None:
-        """Follows pointers that fault too, when they look like pointers."""
+        """Follows pointers that fault too, but no leaf that looks like one."""
         if entry & (riscv.READABLE | riscv.EXECUTABLE) or not entry & riscv.VALID:
             return None
-        return riscv.frame_of(self.mode, entry)
+        table = riscv.frame_of(self.mode, entry)
+        return table if self.layout.tables <= table < self.frames.next else None
 
     def _upper_bits(self) -> int:
         if self.mode == "sv32":
