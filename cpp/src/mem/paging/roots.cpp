@@ -5,7 +5,7 @@
 #include <tuple>
 #include <variant>
 
-#include "root_search.hpp"
+#include "format_root_search.hpp"
 #include "vm/core/error.hpp"
 #include "vm/mem/paging/aarch64.hpp"
 #include "vm/mem/paging/riscv.hpp"

@@ -24,7 +24,7 @@ struct RootScanOptions {
 };
 
 /// One place that would make sense as a root, with the evidence for it. Counts are of distinct paths, not of samples,
-/// unless the memory holds more than half a million plausible tables.
+/// unless the memory holds more than a quarter of a million plausible tables.
 struct RootCandidate {
   PagingConfig config;     ///< ready for an `AddressSpace`. AArch64: the half that does not use this root is disabled
   std::uint64_t root = 0;  ///< physical address of the top table
