@@ -201,7 +201,7 @@ std::vector<PagingConfig> default_root_formats() {
     config.mode = mode;
     formats.emplace_back(config);
   }
-  for (const std::uint64_t size_offset : {16, 25}) {  // 48-bit and 39-bit halves
+  for (const std::uint64_t size_offset : {16U, 25U}) {  // 48-bit and 39-bit halves
     AArch64Config config;
     config.tcr = (AArch64Config::default_tcr(4096) & ~std::uint64_t{0x3F003F}) | size_offset | size_offset << 16;
     formats.emplace_back(config);
