@@ -36,12 +36,6 @@ std::optional<std::uint64_t> sysctl_number(const char* name) {
   return value;
 }
 
-std::string sysctl_text(const char* name) {
-  char text[256] = {};
-  std::size_t size = sizeof text - 1;
-  return sysctlbyname(name, text, &size, nullptr, 0) == 0 ? text : "";
-}
-
 std::vector<Cache> read_machine_caches() {
   const auto line = static_cast<std::uint32_t>(sysctl_number("hw.cachelinesize").value_or(0));
   std::vector<Cache> caches;
@@ -115,6 +109,12 @@ CpuFeatures detect_processor() {
 }
 
 #elif defined(__aarch64__) && defined(__APPLE__)
+std::string sysctl_text(const char* name) {
+  char text[256] = {};
+  std::size_t size = sizeof text - 1;
+  return sysctlbyname(name, text, &size, nullptr, 0) == 0 ? text : "";
+}
+
 CpuFeatures detect_processor() {
   CpuFeatures features = decode_arm_sysctl(sysctl_number);
   features.brand = sysctl_text("machdep.cpu.brand_string");

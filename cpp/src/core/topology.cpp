@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <system_error>
 #include <tuple>
 
 #include "core/affinity.hpp"
@@ -85,6 +87,11 @@ Topology Topology::from_sysfs(const std::string& root) { return detail::read_sys
 Topology Topology::from_hwloc_xml(std::string_view text) { return detail::read_hwloc_xml(text); }
 
 Topology Topology::from_hwloc_xml_file(const std::string& path) {
+  // Opening a directory succeeds, and only some C++ libraries notice when they read.
+  std::error_code ignored;
+  if (std::filesystem::is_directory(path, ignored)) {
+    throw PlatformError("cannot read " + path + ": " + std::strerror(EISDIR), EISDIR);
+  }
   std::ifstream file(path, std::ios::binary);
   std::string text;
   char chunk[65536];
