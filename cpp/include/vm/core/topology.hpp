@@ -76,8 +76,8 @@ struct Topology {
   static Topology from_hwloc_xml_file(const std::string& path);
 
   /// hwloc's synthetic strings: "pack:2 [numa(memory=4GB)] l3:1 core:4 pu:2". Attributes are memory, size, and indexes
-  /// as a list of numbers. \throws NotSupported in a build without hwloc; \throws InvalidConfig for another description,
-  /// and for more than 65536 CPUs.
+  /// as a list of numbers. \throws NotSupported in a build without hwloc; \throws InvalidConfig for another
+  /// description, and for more than 65536 CPUs.
   static Topology from_synthetic(const std::string& description);
 
   friend bool operator==(const Topology& a, const Topology& b) {
