@@ -21,7 +21,7 @@ def facts(*packages: str) -> dict[str, str]:
         "transparent huge pages": _huge_page_policy(),
         "compiler": _first_line("c++", "--version"),
         "Python": platform.python_version(),
-        "commit": _first_line("git", "describe", "--always", "--dirty", "--exclude=*"),
+        "commit": _commit(),
     }
     return found | {name: metadata.version(name) for name in packages}
 
@@ -63,12 +63,19 @@ def _huge_page_policy() -> str:
     return policy[policy.find("[") + 1 : policy.find("]")] if "[" in policy else "absent"
 
 
+def _commit() -> str:
+    """The commit, and whether the checkout differs from it; what benchmarks write themselves does not count."""
+    changes = _first_line("git", "status", "--porcelain", "--untracked-files=no", "--", ".", ":!bench/RESULTS.md")
+    changed = ", changed" if changes not in ("unknown", "") else ""
+    return _first_line("git", "rev-parse", "--short", "HEAD") + changed
+
+
 def _first_line(*command: str) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return (done.stdout.splitlines() or ["unknown"])[0]
+    return (done.stdout.splitlines() or [""])[0]
 
 
 def _read(path: str | Path) -> str:

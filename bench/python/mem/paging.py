@@ -11,13 +11,13 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from vm_core import Access, NotSupported
 from vm_mem import GuestMemory
-from vm_mem.paging import X86, AddressSpace
+from vm_mem.paging import X86, AddressSpace, TranslationArray
 
 from bench.python import native, results
 from bench.python.harness import Contestant, Timing, race
@@ -90,8 +90,10 @@ def contestants(bench: Bench) -> Iterator[Contestant]:
         "naive loop, -O2, fresh array", lambda: naive(np.empty_like(out)), count, "and a new array"
     )
 
-    def checked(name: str, note: str, **arguments: object) -> Contestant:
-        job = partial(bench.space.translate, virtual, **arguments)
+    def checked(name: str, note: str, **arguments: Any) -> Contestant:
+        def job() -> TranslationArray:
+            return bench.space.translate(virtual, **arguments)
+
         answer = job()
         np.testing.assert_array_equal(answer.paddr, physical)
         if not answer.ok.all() or not (answer.page_size == PAGE).all():
