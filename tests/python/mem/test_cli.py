@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -95,6 +96,23 @@ def test_interruption_is_status_130(run: Run, tmp_path: Path, monkeypatch: pytes
     assert (result.status, result.out, result.err) == (130, "", "")
 
 
+def test_ctrl_c_stops_a_scan_that_is_under_way(tmp_path: Path) -> None:
+    image = tmp_path / "sparse.raw"
+    with image.open("wb") as file:
+        file.truncate(1 << 38)
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(spawn("roots", image), stdout=subprocess.PIPE, stderr=theirs) as process:
+        os.close(theirs)
+        seen = b""
+        while b"scanning" not in seen:
+            seen += os.read(ours, 4096)
+        process.send_signal(signal.SIGINT)
+        assert process.stdout is not None
+        assert process.stdout.read() == b""
+        assert process.wait() == 130
+    os.close(ours)
+
+
 def test_a_reader_that_leaves_ends_the_command_quietly(tmp_path: Path) -> None:
     command = spawn("translate", save_core(tmp_path), "--addresses", "-", "--efer", "0xd00")
     with subprocess.Popen(
@@ -112,22 +130,36 @@ def test_a_reader_that_leaves_ends_the_command_quietly(tmp_path: Path) -> None:
     assert status == -13  # SIGPIPE
 
 
-def test_output_is_coloured_on_a_terminal_only(tmp_path: Path) -> None:
-    image = save_core(tmp_path)
-    plain = subprocess.run(spawn("info", image), capture_output=True, check=True).stdout
+def shown_on_terminal(command: list[str], until: bytes) -> bytes:
+    """What the command writes to a terminal, at least up to `until`; EIO when that does not come."""
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120"}
     environment.pop("NO_COLOR", None)
-    subprocess.run(spawn("info", image), stdout=theirs, env=environment, check=True)
+    subprocess.run(command, stdout=theirs, stderr=subprocess.DEVNULL, env=environment, check=True)
     os.close(theirs)
     seen = b""
-    while b"CPU 0" not in seen:
+    while until not in seen:
         seen += os.read(ours, 4096)
     os.close(ours)
-    assert b"\x1b[" in seen
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("info", "IMAGE"), b"CPU 0"),
+        (("maps", "IMAGE"), b"0xffffffff81000000-0xffffffff8101ffff"),
+        (("translate", "IMAGE", "0x5000"), b"\x1b[31m0x0000000000005000  fault: not present"),
+        (("roots", "IMAGE"), b"x86_64"),
+    ],
+)
+def test_answers_have_colours_on_a_terminal_only(tmp_path: Path, arguments: tuple[str, ...], told: bytes) -> None:
+    image = str(save_core(tmp_path))
+    command = spawn(*(image if argument == "IMAGE" else argument for argument in arguments))
+    assert b"\x1b[" in shown_on_terminal(command, told)
+    plain = subprocess.run(command, capture_output=True, check=True).stdout
+    assert told.removeprefix(b"\x1b[31m") in plain
     assert b"\x1b[" not in plain
-    assert b"guest-physical addresses" in seen
-    assert b"guest-physical addresses" in plain
 
 
 def test_importing_loads_no_command_line_library() -> None:

@@ -100,6 +100,8 @@ def _print(path: str, memory: GuestMemory, everything: bool) -> None:
     print_table(("guest-physical addresses", ">size", "writable"), rows)
     for number, state in enumerate(memory.cpu_states):
         _print_cpu(number, state, everything)
+    if not memory.cpu_states:
+        print("\nNo CPU registers in this image; `vm-mem roots` looks for page tables.")
 
 
 def command(

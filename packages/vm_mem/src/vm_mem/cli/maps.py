@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
+from vm_core import Access
 
 from ..paging import AddressSpace, Mappings
 from . import options
 from .image import open_image
 from .machine import MachineOptions, select
-from .output import note, print_json_array
+from .output import line_writer, note, print_json_array
 from .text import RIGHTS, examples, number, size_text
 
 EXAMPLES = examples(
@@ -24,6 +24,7 @@ EXAMPLES = examples(
 HEADER = f"{'virtual addresses':<37}  kernel  user  {'size':>9}  {'pages':>13}  physical"
 
 _CHUNK = 4096
+_WRITABLE_AND_EXECUTABLE = int(Access.WRITE | Access.EXECUTE)
 
 
 def rows(mappings: Mappings) -> Iterator[tuple[int, int, int, int, int, int]]:
@@ -47,9 +48,11 @@ def _objects(mappings: Mappings) -> Iterator[dict[str, Any]]:
 
 
 def _print(mappings: Mappings) -> None:
-    sys.stdout.write(HEADER + "\n")
+    write = line_writer()
+    write(HEADER, "bold")
     for row in rows(mappings):
-        sys.stdout.write(line(row) + "\n")
+        both = row[4] & _WRITABLE_AND_EXECUTABLE == _WRITABLE_AND_EXECUTABLE
+        write(line(row), "yellow" if both else "none")
 
 
 def command(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 JsonObject = Mapping[str, Any]
@@ -44,6 +44,21 @@ def _print_rich_table(
     for row in rows:
         table.add_row(*map(escape, row))
     Console().print(table)
+
+
+def _write_plain(line: str, _: str) -> None:
+    sys.stdout.write(line + "\n")
+
+
+def line_writer() -> Callable[[str, str], None]:
+    """A function that prints a line in a style of rich: on a terminal in colour, elsewhere plain and fast."""
+    if not sys.stdout.isatty():
+        return _write_plain
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console()
+    return lambda line, style: console.print(Text(line, style), soft_wrap=True)
 
 
 def print_json(value: JsonObject) -> None:

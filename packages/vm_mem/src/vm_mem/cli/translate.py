@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +15,7 @@ from . import options
 from .addresses import Addresses, check_result_path, read_addresses, rows, write_result
 from .image import open_image
 from .machine import MachineOptions, select
-from .output import note, print_json, print_json_array
+from .output import line_writer, note, print_json, print_json_array
 from .text import (
     RIGHTS,
     CliError,
@@ -57,14 +56,14 @@ def _objects(many: TranslationArray) -> Iterator[dict[str, Any]]:
 
 
 def _print_lines(many: TranslationArray) -> None:
-    write = sys.stdout.write
-    write(f"{'virtual':<18}  {'physical':<18}  {'page':>4}  rights\n")
+    write = line_writer()
+    write(f"{'virtual':<18}  {'physical':<18}  {'page':>4}  rights", "bold")
     for vaddr, paddr, page_size, access, user, level, fault, code in rows(many):
         if fault:
-            write(f"{vaddr:#018x}  fault: {fault_text(fault)} (level {level}, error code {code:#x})\n")
+            write(f"{vaddr:#018x}  fault: {fault_text(fault)} (level {level}, error code {code:#x})", "red")
         else:
             of_user = " user" if user else ""
-            write(f"{vaddr:#018x}  {paddr:#018x}  {size_text(page_size):>4}  {RIGHTS[access]}{of_user}\n")
+            write(f"{vaddr:#018x}  {paddr:#018x}  {size_text(page_size):>4}  {RIGHTS[access]}{of_user}", "none")
 
 
 def _print_summary(many: TranslationArray, output: Path, json: bool) -> None:
