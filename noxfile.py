@@ -195,11 +195,16 @@ def run_ctest(session: nox.Session, tree: Path, *options: str, wrapper: tuple[st
 def install_packages(session: nox.Session, **definitions: str) -> None:
     """Install the three packages from this checkout, warnings being errors.
 
-    Without build isolation, so that pybind11's headers stay where they were and a compiler cache recognizes them; the
-    session `sdists` shows that isolated builds work.
+    Without build isolation and with one pybind11 for all sessions: a compiler cache recognizes a file by the paths of
+    what it includes. The session `sdists` shows that isolated builds work.
     """
-    session.install(*nox.project.load_toml(ROOT / PACKAGES[0] / "pyproject.toml")["build-system"]["requires"])
-    defines = {"VM_WARNINGS_AS_ERRORS": "ON", **definitions}
+    builder, pybind11 = nox.project.load_toml(ROOT / PACKAGES[0] / "pyproject.toml")["build-system"]["requires"]
+    session.install(builder)
+    shared = ROOT / "build" / pybind11.replace("*", "x")
+    if not shared.exists():
+        session.run("python", "-m", "pip", "install", "-q", "--target", str(shared), pybind11)
+    cmake = shared / "pybind11" / "share" / "cmake" / "pybind11"
+    defines = {"VM_WARNINGS_AS_ERRORS": "ON", "pybind11_DIR": str(cmake), **definitions}
     text = ";".join(f"{key}={value}" for key, value in defines.items())
     session.install("--no-build-isolation", *PACKAGES, env={"SKBUILD_CMAKE_DEFINE": text})
 
