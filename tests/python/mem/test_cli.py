@@ -93,7 +93,7 @@ def test_interruption_is_status_130(run: Run, tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr("vm_mem.cli.roots.find_roots", interrupt)
     result = run("roots", save_raw(tmp_path))
-    assert (result.status, result.out, result.err) == (130, "", "")
+    assert (result.status, result.out, result.err.strip()) == (130, "", "")
 
 
 def test_ctrl_c_stops_a_scan_that_is_under_way(tmp_path: Path) -> None:

@@ -48,16 +48,14 @@ def number(text: str | int) -> int:
         raise typer.BadParameter(str(error)) from None
 
 
-def parse_access(text: str | Access) -> Access:
-    """Rights from letters, ``rw`` or ``r-x`` or ``none``, for the parser of the command line."""
-    if isinstance(text, Access):  # a default
-        return text
+def parse_access(text: str) -> Access:
+    """Rights from letters, ``rw`` or ``r-x`` or ``none``."""
     if text == "none":
         return Access.NONE
     letters = text.replace("-", "")
     rights = {"r": Access.READ, "w": Access.WRITE, "x": Access.EXECUTE}
     if not letters or set(letters) - rights.keys() or len(set(letters)) != len(letters):
-        raise typer.BadParameter(f"'{text}' is not made of the letters r, w and x, each at most once, nor 'none'")
+        raise CliError(f"--access '{text}' is not made of the letters r, w and x, each at most once, nor is it 'none'")
     access = Access.NONE
     for letter in letters:
         access |= rights[letter]

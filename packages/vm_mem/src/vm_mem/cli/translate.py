@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from vm_core import Access, FaultReason
+from vm_core import FaultReason
 
 from ..paging import AddressSpace, TranslationArray
 from . import options
@@ -90,14 +90,8 @@ def command(
         typer.Option("--output", "-o", metavar="FILE", help="Write arrays to a .npz, .npy or .csv file."),
     ] = None,
     access: Annotated[
-        Access,
-        typer.Option(
-            metavar="RIGHTS",
-            parser=parse_access,
-            show_default="r",
-            help="Rights wanted, of the letters rwx; none checks no permissions.",
-        ),
-    ] = Access.READ,
+        str, typer.Option(metavar="RIGHTS", help="Rights wanted, of the letters rwx; none checks no permissions.")
+    ] = "r",
     user: Annotated[bool, typer.Option("--user", help="Ask as user code (default: as the supervisor).")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with status 1 when an address faults.")] = False,
     threads: Annotated[int, typer.Option(min=0, max=4096, help="Threads at most; 0: one per CPU.")] = 0,
@@ -116,6 +110,7 @@ def command(
 
     A fault is an answer: the exit status is 0 unless --strict is given.
     """
+    wanted = parse_access(access)
     if output is not None:
         check_result_path(output)
     with open_image(image, image_format) as memory:
@@ -124,7 +119,7 @@ def command(
         if remark:
             note(remark)
         vaddrs = _gather(addresses, file)
-        many = AddressSpace(memory, config).translate(vaddrs, access=access, user=user, threads=threads)
+        many = AddressSpace(memory, config).translate(vaddrs, access=wanted, user=user, threads=threads)
         if output is not None:
             write_result(output, many)
             _print_summary(many, output, json)
