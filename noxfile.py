@@ -306,7 +306,7 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure everything, peers included, and write bench/RESULTS.md (`-- --quick`, `-- --section mem-paging`)."""
+    """Run the benchmarks and write bench/RESULTS.md; `-- --quick` only sees whether they work."""
     prepare(session)
     install_packages(session)
     session.install("-r", "bench/requirements.txt")
