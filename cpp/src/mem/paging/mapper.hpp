@@ -2,7 +2,7 @@
 /// \file
 /// Changes to page tables: each call does all that was asked or, when it throws, nothing. Entries are written in the
 /// order that lets another thread walk meanwhile; telling TLBs about the change is the caller's business, and so is
-/// break-before-make where an architecture asks for it.
+/// break-before-make where an architecture asks for it. A table that other roots share changes for them too.
 
 #include <cstdint>
 #include <optional>
