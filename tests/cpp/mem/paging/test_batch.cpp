@@ -231,7 +231,7 @@ TEST_P(BatchTest, ThreadsMayRaceToSetFlags) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Formats, BatchTest, testing::ValuesIn(formats()),
-                         [](const auto& info) { return info.param.name; });
+                         [](const auto& tested) { return tested.param.name; });
 
 TEST(BatchEngineTest, EmptyAndTinyBatches) {
   const Format f = formats()[2];
