@@ -20,7 +20,10 @@ pytestmark = pytest.mark.skipif(
 
 
 def run(*command: str | Path) -> str:
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    # A bare system has no make; the sessions bring Ninja.
+    ninja = {"CMAKE_GENERATOR": "Ninja"} if shutil.which("ninja") else {}
+    environment = {**os.environ, **ninja}
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
