@@ -33,7 +33,7 @@ naive loop compiled with -O2; the same limits against -O3 are shown beside them.
 # The times that were promised for the checked batch, as parts of the naive loop's.
 PROMISES = {"A": 0.9, "C": 0.35, "D": 0.35}
 # How the guest memory is backed, and what GuestMemory.anonymous calls that.
-BACKINGS: dict[str, Literal["transparent"] | None] = {"4 KiB host pages": None, "transparent huge pages": "transparent"}
+BACKINGS: dict[str, Literal["auto"] | None] = {"4 KiB host pages": None, "transparent huge pages, the default": "auto"}
 ENGINES = ("walk", "leaf_cache", "group_prefetch", "avx2", "avx512")
 NAIVE, UNROLLED = "naive loop, -O2", "naive loop, -O3"
 CHECKED, CHECKED_USER = "translate, READ", "translate, WRITE, user"
@@ -62,7 +62,7 @@ class Bench:
         return run
 
 
-def prepare(case: Case, huge_pages: Literal["transparent"] | None) -> Bench:
+def prepare(case: Case, huge_pages: Literal["auto"] | None) -> Bench:
     """Build the tables in anonymous guest memory."""
     size = -(-case.tables // (2 << 20)) * (2 << 20)
     memory = GuestMemory.anonymous(size, huge_pages=huge_pages)

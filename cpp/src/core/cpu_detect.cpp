@@ -86,7 +86,13 @@ std::uint64_t this_xcr0() {
 #endif
 }
 
-CpuFeatures detect_processor() { return decode_cpuid({this_cpuid, this_xcr0}); }
+CpuFeatures detect_processor() {
+  CpuFeatures features = decode_cpuid({this_cpuid, this_xcr0});
+#if defined(__linux__)
+  if (const std::optional<std::string> cpuinfo = sysfs::read_text("/proc/cpuinfo")) withdraw_broken(features, *cpuinfo);
+#endif
+  return features;
+}
 
 #elif defined(__aarch64__) && defined(__linux__)
 CpuFeatures detect_processor() {

@@ -280,4 +280,19 @@ CpuFeatures decode_cpuid(const CpuidSource& source) {
   return features;
 }
 
+void withdraw_broken(CpuFeatures& features, std::string_view cpuinfo) {
+  const std::size_t line = cpuinfo.find("\nflags");
+  if (line == std::string_view::npos) return;
+  // With spaces around it, a word is found as a whole.
+  std::string words(cpuinfo.substr(line + 1, cpuinfo.find('\n', line + 1) - line - 1));
+  words += ' ';
+  for (const CpuFeature feature : {F::rdrand, F::rdseed}) {
+    const bool listed = words.find(" " + std::string(name(feature)) + " ") != std::string::npos;
+    const auto index = static_cast<std::size_t>(feature);
+    if (listed || !features.usable[index]) continue;
+    features.usable.reset(index);
+    features.disabled.set(index);
+  }
+}
+
 }  // namespace vm

@@ -277,6 +277,28 @@ TEST(ArmDecode, MacSysctl) {
   EXPECT_TRUE(features.unknown[static_cast<std::size_t>(F::vhe)]);
 }
 
+TEST(CpuFeatures, GeneratorsThatTheKernelWithdrewAreDisabled) {
+  CpuFeatures all;
+  for (const F feature : {F::rdrand, F::rdseed, F::avx2}) all.usable.set(static_cast<std::size_t>(feature));
+
+  CpuFeatures features = all;
+  vm::withdraw_broken(features, "processor\t: 0\nflags\t\t: fpu rdrand rdseedling\nbugs\t\t: rdseed \n");
+  expect_none(features, {F::rdseed});
+  expect_all(features, {F::rdrand, F::avx2});
+  EXPECT_TRUE(features.disabled[static_cast<std::size_t>(F::rdseed)]);
+
+  for (const char* harmless :
+       {"", "processor : 0\n", "processor : 0\nflags : rdseed rdrand", "x\nflags : rdrand rdseed\n"}) {
+    features = all;
+    vm::withdraw_broken(features, harmless);
+    EXPECT_EQ(features.usable, all.usable) << harmless;
+  }
+
+  features = CpuFeatures{};
+  vm::withdraw_broken(features, "processor\t: 0\nflags\t\t: fpu\n");
+  EXPECT_TRUE(features.disabled.none()) << "what the processor never had is not disabled";
+}
+
 TEST(CpuFeatures, CacheBytesSkipsInstructionCaches) {
   CpuFeatures features;
   features.caches = {{1, vm::CacheType::instruction, 32768, 64, 8, {0}}, {1, vm::CacheType::data, 49152, 64, 12, {0}}};

@@ -271,6 +271,15 @@ def test_huge_pages_work_or_say_why_not(make: Callable[..., GuestMemory], kind: 
     assert memory.read(size - 4, 4) == b"huge"
 
 
+@pytest.mark.parametrize("kind", ["auto", None])
+@pytest.mark.parametrize("make", [GuestMemory.anonymous, GuestMemory.memfd])
+@pytest.mark.parametrize("size", [1, 2 * MIB - 1, 2 * MIB + 1, 8 * MIB])
+def test_page_kinds_that_always_work(make: Callable[..., GuestMemory], kind: str | None, size: int) -> None:
+    memory = make(size, huge_pages=kind)
+    memory.write(size - 1, b"!")
+    assert memory.read(size - 1, 1) == b"!"
+
+
 @pytest.mark.parametrize("make", [GuestMemory.anonymous, GuestMemory.memfd])
 def test_huge_pages_that_cannot_be(make: Callable[..., GuestMemory]) -> None:
     with pytest.raises(InvalidConfig, match="transparent"):

@@ -29,6 +29,17 @@ constexpr bool has_any(Access a, Access wanted) noexcept { return (a & wanted) !
 /// Who asks: x86 CPL 3 / RISC-V U-mode / AArch64 EL0 are `user`; everything more privileged is `supervisor`.
 enum class Privilege : std::uint8_t { supervisor = 0, user = 1 };
 
+/// What page tables allow, for both privileges at once: bits 0..2 are the supervisor's read, write, execute (the values
+/// of `Access`), bits 3..5 the user's. It is what the entries say, combined over all levels; modes of the processor
+/// (CR0.WP, SMEP, SMAP, SUM, MXR, PAN, protection keys) are checked against it but do not change it.
+using Rights = std::uint32_t;
+
+constexpr Access supervisor_access(Rights rights) noexcept { return static_cast<Access>(rights & 7); }
+constexpr Access user_access(Rights rights) noexcept { return static_cast<Access>(rights >> 3 & 7); }
+constexpr Access access_of(Rights rights, Privilege privilege) noexcept {
+  return privilege == Privilege::user ? user_access(rights) : supervisor_access(rights);
+}
+
 /// "r-x" and the like, as in /proc/PID/maps.
 std::string to_string(Access access);
 std::string to_string(Privilege privilege);

@@ -39,7 +39,8 @@ struct CpuFeatures {
   std::vector<Cache> caches;                       ///< of the first CPU that this thread may run on, by level and type
 
   CpuFeatureSet usable;    ///< the processor has it and the operating system supports it
-  CpuFeatureSet disabled;  ///< the processor has it, but the operating system does not save its registers (XCR0)
+  CpuFeatureSet disabled;  ///< the processor has it, but the operating system does not save its registers (XCR0) or
+                           ///< has withdrawn it as broken (`withdraw_broken`)
   CpuFeatureSet unknown;   ///< a program on this system has no way to tell
 
   bool has(CpuFeature feature) const { return usable[static_cast<std::size_t>(feature)]; }
@@ -65,6 +66,11 @@ struct CpuidSource {
 /// Decodes CPUID (Intel SDM vol. 2A, AMD APM vol. 3 appendix E). A feature whose registers the operating system does
 /// not save according to XCR0 is `disabled`. `caches` stays empty.
 CpuFeatures decode_cpuid(const CpuidSource& source);
+
+/// Disables RDRAND and RDSEED where Linux lists flags in `cpuinfo` (the text of /proc/cpuinfo) without them. The kernel
+/// withdraws them from processors whose generator fails (AMD-SB-7055: RDSEED of Zen 5); CPUID, in a guest above all,
+/// goes on promising them. Other features are left alone: a kernel older than the processor lists fewer than there are.
+void withdraw_broken(CpuFeatures& features, std::string_view cpuinfo);
 
 /// What Linux tells an AArch64 program.
 struct ArmCapabilities {

@@ -34,6 +34,7 @@ std::uint64_t reserved_page_size(HugePages kind) noexcept {
   switch (kind) {
     case HugePages::size_2m: return std::uint64_t{1} << 21;
     case HugePages::size_1g: return std::uint64_t{1} << 30;
+    case HugePages::automatic:
     case HugePages::none:
     case HugePages::transparent: break;
   }

@@ -39,10 +39,12 @@ constexpr std::uint64_t signal_step = std::uint64_t{1} << 26;
 
 HugePages parse_huge_pages(const std::optional<std::string>& name) {
   if (!name) return HugePages::none;
+  if (*name == "auto") return HugePages::automatic;
   if (*name == "transparent") return HugePages::transparent;
   if (*name == "2M") return HugePages::size_2m;
   if (*name == "1G") return HugePages::size_1g;
-  throw vm::InvalidConfig("unknown huge_pages \"" + *name + "\"; choose None, \"transparent\", \"2M\" or \"1G\"");
+  throw vm::InvalidConfig("unknown huge_pages \"" + *name + "\"; choose \"auto\", None, \"transparent\", \"2M\" or " +
+                          "\"1G\"");
 }
 
 void raise_pending_signal() {
@@ -258,14 +260,14 @@ void bind_factories(py::class_<GuestMemory, py::smart_holder>& type) {
           [](Unsigned size, Unsigned base, const std::optional<std::string>& huge_pages) {
             return GuestMemory::anonymous(size.value, base.value, parse_huge_pages(huge_pages));
           },
-          "size"_a, py::kw_only(), "base"_a = Unsigned{0}, "huge_pages"_a = py::none(), WithoutGil(), docs::anonymous)
+          "size"_a, py::kw_only(), "base"_a = Unsigned{0}, "huge_pages"_a = "auto", WithoutGil(), docs::anonymous)
       .def_static(
           "memfd",
           [](Unsigned size, Unsigned base, const std::string& name, const std::optional<std::string>& huge_pages,
              bool sealed) {
             return GuestMemory::memfd(size.value, base.value, name, parse_huge_pages(huge_pages), sealed);
           },
-          "size"_a, py::kw_only(), "base"_a = Unsigned{0}, "name"_a = "guest", "huge_pages"_a = py::none(),
+          "size"_a, py::kw_only(), "base"_a = Unsigned{0}, "name"_a = "guest", "huge_pages"_a = "auto",
           "sealed"_a = true, WithoutGil(), docs::memfd)
       .def_static(
           "file",

@@ -36,9 +36,10 @@ AVML, VMware snapshots) and how; PlatformError when the system cannot open or ma
 
 inline constexpr const char* anonymous = R"(Make ``size`` bytes of zeros at guest-physical address ``base``.
 
-Memory is spent when it is touched. ``huge_pages``: None (the kernel's default), ``"transparent"`` (advice; NotSupported
-when they are switched off), ``"2M"`` or ``"1G"`` (reserved pages; ``size`` must be a multiple; ResourceExhausted says
-how many are free).
+Memory is spent when it is touched, a page at a time. ``huge_pages``: ``"auto"`` (transparent huge pages where kernel
+and size allow: fastest, and a first write spends 2 MiB), None (the kernel's default, mostly 4 KiB), ``"transparent"``
+(as ``"auto"``, but NotSupported when they are switched off), ``"2M"`` or ``"1G"`` (reserved pages; ``size`` must be a
+multiple; ResourceExhausted says how many are free).
 )";
 
 inline constexpr const char* memfd = R"(Make memory that other processes can map through ``fileno()``.

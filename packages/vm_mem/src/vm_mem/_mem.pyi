@@ -65,7 +65,7 @@ class GuestMemory(metaclass=_PybindType):
         size: SupportsIndex,
         *,
         base: SupportsIndex = 0,
-        huge_pages: Literal["transparent", "2M", "1G"] | None = None,
+        huge_pages: Literal["auto", "transparent", "2M", "1G"] | None = "auto",
     ) -> GuestMemory: ...
     @staticmethod
     def memfd(
@@ -73,7 +73,7 @@ class GuestMemory(metaclass=_PybindType):
         *,
         base: SupportsIndex = 0,
         name: str = "guest",
-        huge_pages: Literal["transparent", "2M", "1G"] | None = None,
+        huge_pages: Literal["auto", "transparent", "2M", "1G"] | None = "auto",
         sealed: bool = True,
     ) -> GuestMemory: ...
     @staticmethod

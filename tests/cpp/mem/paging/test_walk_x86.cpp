@@ -236,12 +236,12 @@ TEST_P(X86Wide, ReservedBitsOfLargePages) {
 }
 
 TEST(X86Pae, TopEntriesCarryNoRightsAndReserveTheBits) {
-  for (const unsigned n : {1U, 2U, 5U, 6U, 7U, 8U}) {
+  for (const unsigned n : {1U, 2U, 6U, 7U, 8U}) {
     X86Path path(3);
     path.add(2, bit(n));
     EXPECT_EQ(path.report(), (Report{FaultReason::reserved_bit, 2, P | RSVD})) << "bit " << n;
   }
-  for (const unsigned n : {3U, 4U, 9U, 10U, 11U}) {
+  for (const unsigned n : {3U, 4U, 5U, 9U, 10U, 11U}) {  // 5: as QEMU's TCG leaves it
     X86Path path(3);
     path.add(2, bit(n));
     EXPECT_EQ(path.report(rwx, user), (Report{FaultReason::none, 0, 0})) << "bit " << n;

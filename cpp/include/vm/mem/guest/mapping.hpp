@@ -15,6 +15,7 @@ namespace vm::mem {
 
 /// The pages behind anonymous memory and memfds.
 enum class HugePages : std::uint8_t {
+  automatic,    ///< as `transparent` where the kernel and the size allow, else as `none`; never an error
   none,         ///< the kernel's default for this process
   transparent,  ///< aligned to 2 MiB and advised MADV_HUGEPAGE; the kernel uses huge pages where it can
   size_2m,      ///< reserved 2 MiB pages (hugetlb), or ResourceExhausted
@@ -48,9 +49,10 @@ class MappedPages {
 /// must synchronise as for any other memory.
 class HostMapping {
  public:
-  /// Zero-filled private memory that costs nothing until touched. `size` > 0; with reserved huge pages a multiple of
+  /// Zero-filled private memory that costs nothing until touched; a first write then costs the page it falls on, which
+  /// may be a huge one. `size` > 0; with reserved huge pages a multiple of
   /// their size. Throws InvalidConfig, ResourceExhausted (with what is free), NotSupported.
-  static std::shared_ptr<HostMapping> anonymous(std::uint64_t size, HugePages huge_pages = HugePages::none);
+  static std::shared_ptr<HostMapping> anonymous(std::uint64_t size, HugePages huge_pages = HugePages::automatic);
 
   /// Read-only zeros that cost nothing even when read. Throws ResourceExhausted.
   static std::shared_ptr<HostMapping> zeros(std::uint64_t size);

@@ -62,13 +62,13 @@ struct HostView {
 /// as any other memory. Every method but `close`, `closed` and `format` throws ClosedError after `close`.
 class GuestMemory {
  public:
-  /// `size` bytes of zeros at `base`. Memory is spent when it is touched.
+  /// `size` bytes of zeros at `base`. Memory is spent when it is touched, a page of the chosen kind at a time.
   static std::shared_ptr<GuestMemory> anonymous(std::uint64_t size, std::uint64_t base = 0,
-                                                HugePages huge_pages = HugePages::none);
+                                                HugePages huge_pages = HugePages::automatic);
   /// The same, mappable by other processes through `fd()`; see HostMapping::memfd.
   static std::shared_ptr<GuestMemory> memfd(std::uint64_t size, std::uint64_t base = 0,
-                                            const std::string& name = "guest", HugePages huge_pages = HugePages::none,
-                                            bool sealed = true);
+                                            const std::string& name = "guest",
+                                            HugePages huge_pages = HugePages::automatic, bool sealed = true);
   /// Part of a file as one region. Throws PlatformError, InvalidConfig (the file is too short).
   static std::shared_ptr<GuestMemory> file(const std::string& path, const FileOptions& options = {});
   /// A memory image. With `writable`, writes change the image's file; what the file does not hold (the zero tail of an

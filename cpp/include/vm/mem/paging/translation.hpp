@@ -9,17 +9,6 @@
 
 namespace vm::mem::paging {
 
-/// What the tables allow, for both privileges at once: bits 0..2 are the supervisor's read, write, execute (the values
-/// of `Access`), bits 3..5 the user's. It is what the entries say, combined over all levels; modes of the processor
-/// (CR0.WP, SMEP, SMAP, SUM, MXR, PAN, protection keys) are checked against it but do not change it.
-using Rights = std::uint32_t;
-
-constexpr Access supervisor_access(Rights rights) noexcept { return static_cast<Access>(rights & 7); }
-constexpr Access user_access(Rights rights) noexcept { return static_cast<Access>(rights >> 3 & 7); }
-constexpr Access access_of(Rights rights, Privilege privilege) noexcept {
-  return privilege == Privilege::user ? user_access(rights) : supervisor_access(rights);
-}
-
 /// One walk's answer. When `reason` is not `none`, only `vaddr`, `level` and `reason` mean anything.
 struct Translation {
   std::uint64_t vaddr = 0;
