@@ -33,6 +33,12 @@ Translation AddressSpace::try_translate(GuestVirtual vaddr, Access access, Privi
   return operations_->translate(*memory_->table(), vaddr.value, access, privilege, options_.update_accessed_dirty);
 }
 
+Translation AddressSpace::walk(GuestVirtual vaddr, Access access, Privilege privilege, const WalkTable* from,
+                               int from_level, WalkRecord& record) const {
+  return operations_->walk(*memory_->table(), vaddr.value, access, privilege, options_.update_accessed_dirty, from,
+                           from_level, record);
+}
+
 Translation AddressSpace::translate(GuestVirtual vaddr, Access access, Privilege privilege) const {
   const Translation t = try_translate(vaddr, access, privilege);
   if (!t.ok()) throw PageFault(fault_info(t, access, privilege));

@@ -197,8 +197,9 @@ class BatchShare {
   }
 
   Translation walk_one(std::uint64_t vaddr) noexcept {
-    return update_ ? walk_and_mark(format_, memory_, vaddr, access_, privilege_)
-                   : walk(format_, memory_, vaddr, access_, privilege_);
+    if (!update_) return walk(format_, memory_, vaddr, access_, privilege_);
+    WalkPath path;
+    return walk_and_mark(format_, memory_, vaddr, access_, privilege_, path);
   }
 
   void finish(const Block& b, std::size_t i, const WalkCursor<Format>& cursor) noexcept {

@@ -54,6 +54,7 @@ X86Config X86Config::from_registers(std::uint64_t cr0, std::uint64_t cr3, std::u
   config.write_protect = bit(cr0, 16);
   config.no_execute = bit(efer, 11);
   config.pse = bit(cr4, 4);
+  config.global_pages = bit(cr4, 7);
   config.smep = bit(cr4, 20);
   config.smap = bit(cr4, 21);
   config.protection_keys = bit(cr4, 22) && config.levels >= 4;

@@ -13,13 +13,37 @@ namespace vm::mem::paging {
 template <class Format>
 class FormatOperations final : public Operations {
  public:
-  explicit FormatOperations(const typename Format::Config& config) : format_(config) {}
+  explicit FormatOperations(const typename Format::Config& config) : format_(config) {
+    for (Rights rights = 0; rights < 64; ++rights)
+      usable_[rights] = static_cast<std::uint8_t>(usable_where([&](Access access, Privilege privilege) {
+        return format_.check_rights(rights, access, privilege) == FaultReason::none;
+      }));
+  }
 
   Translation translate(const RegionTable& memory, std::uint64_t vaddr, Access access, Privilege privilege,
                         bool update) const noexcept override {
     TableReader reader(memory);
-    return update ? walk_and_mark(format_, reader, vaddr, access, privilege)
-                  : walk(format_, reader, vaddr, access, privilege);
+    WalkPath path;
+    return update ? walk_and_mark(format_, reader, vaddr, access, privilege, path)
+                  : paging::walk(format_, reader, vaddr, access, privilege);
+  }
+  Translation walk(const RegionTable& memory, std::uint64_t vaddr, Access access, Privilege privilege, bool update,
+                   const WalkTable* from, int from_level, WalkRecord& record) const noexcept override {
+    TableReader reader(memory);
+    WalkPath path;
+    const Translation t = update ? walk_and_mark(format_, reader, vaddr, access, privilege, path, from, from_level)
+                                 : paging::walk(format_, reader, vaddr, access, privilege, &path, from, from_level);
+    record.top = static_cast<std::int8_t>(path.top);
+    for (int level = path.top; level >= t.level; --level)
+      record.tables[level] = {path.table[level], path.allowances[level]};
+    if (!t.ok()) return t;
+    auto leaf = static_cast<Entry>(path.entry[t.level]);
+    if (update && access != Access::none) leaf = format_.accessed_leaf(leaf, access);
+    record.leaf_at = path.entry_at[t.level];
+    record.leaf_bytes = sizeof(Entry);
+    record.global = format_.global(leaf, path.allowances[t.level]);
+    record.usable = usable(leaf, t.rights, update);
+    return t;
   }
   std::uint32_t error_code(const FaultInfo& fault) const noexcept override { return format_.error_code(fault); }
 
@@ -51,7 +75,32 @@ class FormatOperations final : public Operations {
   }
 
  private:
+  using Entry = typename Format::Entry;
+
+  template <class Allowed>
+  static Rights usable_where(Allowed&& allowed) {
+    Rights usable = 0;
+    for (const Privilege privilege : {Privilege::supervisor, Privilege::user})
+      for (const Access access : {Access::read, Access::write, Access::execute})
+        if (allowed(access, privilege)) usable |= static_cast<Rights>(access) << (privilege == Privilege::user ? 3 : 0);
+    return usable;
+  }
+
+  Rights usable(Entry leaf, Rights rights, bool update) const noexcept {
+    Rights usable = usable_[rights & 63];
+    if (!format_.rights_decide(leaf))
+      usable = usable_where([&](Access access, Privilege privilege) {
+        return format_.authorize(leaf, rights, access, privilege) == FaultReason::none;
+      });
+    if (!update) return usable;
+    constexpr Rights writing = 0b010'010;
+    if (format_.accessed_leaf(leaf, Access::write) != leaf) usable &= ~writing;
+    if (format_.accessed_leaf(leaf, Access::read) != leaf) usable = 0;
+    return usable;
+  }
+
   Format format_;
+  std::uint8_t usable_[64];  ///< by rights, for leaves of which the rights say everything
 };
 
 }  // namespace vm::mem::paging

@@ -17,6 +17,10 @@ class Operations {
 
   virtual Translation translate(const RegionTable& memory, std::uint64_t vaddr, Access access, Privilege privilege,
                                 bool update) const noexcept = 0;
+  /// As `translate`; begins at `from`, a table at `from_level`, unless that is null. `record` is complete after a
+  /// success; after a fault only `top` and the tables down to the level of the fault are.
+  virtual Translation walk(const RegionTable& memory, std::uint64_t vaddr, Access access, Privilege privilege,
+                           bool update, const WalkTable* from, int from_level, WalkRecord& record) const noexcept = 0;
   virtual std::uint32_t error_code(const FaultInfo& fault) const noexcept = 0;
 
   virtual bool supports(Engine engine) const noexcept = 0;

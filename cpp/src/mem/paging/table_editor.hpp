@@ -250,7 +250,7 @@ class TableEditor {
   const char* what_;
   bool committed_ = false;
   int top_ = 0;
-  Table path_[WalkPath::max_levels];
+  Table path_[max_levels];
   std::uint64_t visits_ = 0;
   Journal<Entry> journal_;
   std::vector<std::uint64_t> taken_;

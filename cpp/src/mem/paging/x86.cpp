@@ -26,8 +26,8 @@ X86Format<Levels>::X86Format(const X86Config& config) : config_(config) {
       reserved_leaf_[level] = level == 0 ? high : high | bit_range(13, level_shift<X86Format>(level) - 1);
       if (level >= 2) reserved_table_[level] |= page_size;  // PS where no page of that size exists
     }
-    // SDM table 4-8: a PDPTE has only P, PWT, PCD and the address. Bit 5 would be the accessed flag: a processor refuses
-    // to load such a PDPTE, but QEMU's TCG sets the flag there, so that only its dumps ever show one.
+    // SDM table 4-8: a PDPTE has only P, PWT, PCD and the address. Bit 5 would be the accessed flag: a processor
+    // refuses to load such a PDPTE, but QEMU's TCG sets the flag there, so that only its dumps ever show one.
     if (Levels == 3) reserved_table_[2] = bit_range(width, 63) | bit_range(6, 8) | bit_range(1, 2);
   } else {
     reserved_leaf_[1] = static_cast<Entry>(bit_range(pse36_bits() - 19, 21));  // SDM table 4-4

@@ -37,7 +37,8 @@ py::dict arguments(const X86Config& c) {
   return py::dict("levels"_a = c.levels, "root"_a = c.root, "write_protect"_a = c.write_protect,
                   "no_execute"_a = c.no_execute, "smep"_a = c.smep, "smap"_a = c.smap, "ac"_a = c.ac, "pse"_a = c.pse,
                   "gigabyte_pages"_a = c.gigabyte_pages, "protection_keys"_a = c.protection_keys, "pkru"_a = c.pkru,
-                  "supervisor_keys"_a = c.supervisor_keys, "pkrs"_a = c.pkrs, "physical_bits"_a = c.physical_bits);
+                  "supervisor_keys"_a = c.supervisor_keys, "pkrs"_a = c.pkrs, "physical_bits"_a = c.physical_bits,
+                  "global_pages"_a = c.global_pages);
 }
 py::dict arguments(const RiscVConfig& c) {
   return py::dict("mode"_a = name_of(c.mode), "root"_a = c.root, "sum"_a = c.sum, "mxr"_a = c.mxr,
@@ -94,16 +95,18 @@ void bind_x86(py::module_& module) {
                              "physical address of the top table. The other arguments are the bits that take part in "
                              "the checks: CR0.WP, EFER.NXE, CR4.SMEP, CR4.SMAP with EFLAGS.AC, CR4.PSE, 1 GiB pages, "
                              "CR4.PKE with PKRU, CR4.PKS with IA32_PKRS, and MAXPHYADDR (entry bits above it are "
-                             "reserved). Raises InvalidConfig for what no processor can be set to.");
+                             "reserved). CR4.PGE (global_pages) matters to TLBs only. Raises InvalidConfig for what no "
+                             "processor can be set to.");
   type.def(py::init([](int levels, std::uint64_t root, bool write_protect, bool no_execute, bool smep, bool smap,
                        bool ac, bool pse, bool gigabyte_pages, bool protection_keys, std::uint32_t pkru,
-                       bool supervisor_keys, std::uint32_t pkrs, int physical_bits) {
+                       bool supervisor_keys, std::uint32_t pkrs, int physical_bits, bool global_pages) {
              return checked(X86Config{levels, root, write_protect, no_execute, smep, smap, ac, pse, gigabyte_pages,
-                                      protection_keys, pkru, supervisor_keys, pkrs, physical_bits});
+                                      protection_keys, pkru, supervisor_keys, pkrs, physical_bits, global_pages});
            }),
            "levels"_a = 4, "root"_a = 0, py::kw_only(), "write_protect"_a = true, "no_execute"_a = true,
            "smep"_a = false, "smap"_a = false, "ac"_a = false, "pse"_a = true, "gigabyte_pages"_a = true,
-           "protection_keys"_a = false, "pkru"_a = 0, "supervisor_keys"_a = false, "pkrs"_a = 0, "physical_bits"_a = 52)
+           "protection_keys"_a = false, "pkru"_a = 0, "supervisor_keys"_a = false, "pkrs"_a = 0, "physical_bits"_a = 52,
+           "global_pages"_a = true)
       .def_static(
           "from_registers",
           [](std::uint64_t cr0, std::uint64_t cr3, std::uint64_t cr4, std::uint64_t efer, bool ac, std::uint32_t pkru,
@@ -131,7 +134,8 @@ void bind_x86(py::module_& module) {
       .def_readonly("pkru", &X86Config::pkru)
       .def_readonly("supervisor_keys", &X86Config::supervisor_keys)
       .def_readonly("pkrs", &X86Config::pkrs)
-      .def_readonly("physical_bits", &X86Config::physical_bits);
+      .def_readonly("physical_bits", &X86Config::physical_bits)
+      .def_readonly("global_pages", &X86Config::global_pages);
   add_common(type, "X86");
 }
 

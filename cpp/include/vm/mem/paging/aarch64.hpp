@@ -71,6 +71,9 @@ class AArch64Format {
     return check_rights(rights, access, privilege);
   }
 
+  bool rights_decide(Entry leaf) const noexcept { return hardware_accessed_ || (leaf & accessed) != 0; }
+  bool global(Entry leaf, std::uint32_t) const noexcept { return (leaf & not_global) == 0; }
+
   std::uint32_t error_code(const FaultInfo& fault) const noexcept;
 
   LeafFilter leaf_filter(Access access, Privilege privilege, bool update) const noexcept;
@@ -160,6 +163,7 @@ class AArch64Format {
   static constexpr Entry user_data = Entry{1} << 6;        // AP[1]
   static constexpr Entry read_only = Entry{1} << 7;        // AP[2]
   static constexpr Entry accessed = Entry{1} << 10;        // AF
+  static constexpr Entry not_global = Entry{1} << 11;      // nG
   static constexpr Entry dirty_modifier = Entry{1} << 51;  // DBM
   static constexpr Entry contiguous = Entry{1} << 52;
   static constexpr Entry privileged_never = Entry{1} << 53;

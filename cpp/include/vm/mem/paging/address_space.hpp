@@ -70,6 +70,12 @@ class AddressSpace {
   Translation try_translate(GuestVirtual vaddr, Access access = Access::read,
                             Privilege privilege = Privilege::supervisor) const;
 
+  /// One walk that says what it passed, for caches of translations and tables. `from`, unless null, is the table at
+  /// `from_level` that an earlier record named for the same part of the address space; the walk begins there. After a
+  /// fault only `record.top` and the tables down to the level of the fault are set. Throws only ClosedError.
+  Translation walk(GuestVirtual vaddr, Access access, Privilege privilege, const WalkTable* from, int from_level,
+                   WalkRecord& record) const;
+
   /// Translates `count` addresses. `paddr[i]` is `no_address` and `info[i]` a fault where element i does not translate.
   /// Throws NotSupported when `engine` names an instruction set that this machine, build or format lacks.
   void translate(const std::uint64_t* vaddr, std::size_t count, std::uint64_t* paddr, PackedInfo* info,

@@ -25,6 +25,7 @@ struct X86Config {
   bool supervisor_keys = false;  ///< CR4.PKS, 4 and 5 levels
   std::uint32_t pkrs = 0;        ///< IA32_PKRS
   int physical_bits = 52;        ///< MAXPHYADDR, 32..52: entry bits above it are reserved
+  bool global_pages = true;      ///< CR4.PGE: bit 8 of a leaf keeps its translation in TLBs over changes of CR3
 
   /// The mode that these control registers select. Throws InvalidConfig when CR0.PG is clear.
   static X86Config from_registers(std::uint64_t cr0, std::uint64_t cr3, std::uint64_t cr4, std::uint64_t efer);

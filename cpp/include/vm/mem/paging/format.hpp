@@ -13,6 +13,9 @@
 ///   std::uint32_t table_allowances(Entry, level)    rights that a table entry leaves to what is below it (AND them)
 ///   Rights leaf_rights(Entry, allowances)
 ///   FaultReason authorize(Entry leaf, Rights, Access, Privilege)   the architecture's checks, in its order
+///   FaultReason check_rights(Rights, Access, Privilege)            the part of it that the rights decide
+///   bool rights_decide(Entry leaf)                  whether that part is all of it for this leaf
+///   bool global(Entry leaf, allowances)             the translation is the same in every address space
 ///   std::uint32_t error_code(const FaultInfo&)      as hardware would report it
 ///   LeafFilter leaf_filter(Access, Privilege, bool update)
 ///   Entry accessed_table / accessed_leaf(Entry, Access)   the entry after hardware set its A and D flags
@@ -43,6 +46,8 @@ namespace vm::mem::paging {
 
 /// `allowances` before any table has restricted them.
 inline constexpr std::uint32_t all_allowances = 0x7FFF;
+/// Of the deepest format.
+inline constexpr int max_levels = 5;
 
 /// Where a walk begins.
 struct Start {

@@ -56,7 +56,10 @@ class RiscVFormat {
     return {FaultReason::none, true, static_cast<std::uint8_t>(shift), address};
   }
 
-  std::uint32_t table_allowances(Entry, int) const noexcept { return all_allowances; }
+  /// Tables carry no rights, but what is below a global one is global.
+  std::uint32_t table_allowances(Entry entry, int) const noexcept {
+    return (entry & global_page) != 0 ? all_allowances & ~not_global : all_allowances;
+  }
   Rights leaf_rights(Entry entry, std::uint32_t) const noexcept {
     return static_cast<Rights>(RiscVLeaf::rights<std::uint64_t>(entry, 0, LeafFilter{}));
   }
@@ -83,6 +86,13 @@ class RiscVFormat {
     if ((leaf & accessed) == 0) return FaultReason::access_flag;
     if (has(access, Access::write) && (leaf & dirty) == 0) return FaultReason::dirty_flag;
     return FaultReason::none;
+  }
+
+  bool rights_decide(Entry leaf) const noexcept {
+    return config_.svadu || (leaf & (accessed | dirty)) == (accessed | dirty);
+  }
+  bool global(Entry leaf, std::uint32_t allowances) const noexcept {
+    return (leaf & global_page) != 0 || (allowances & not_global) == 0;
   }
 
   std::uint32_t error_code(const FaultInfo& fault) const noexcept {
@@ -140,11 +150,14 @@ class RiscVFormat {
   static constexpr Entry write = 4;
   static constexpr Entry execute = 8;
   static constexpr Entry user = 0x10;
+  static constexpr Entry global_page = 0x20;
   static constexpr Entry accessed = 0x40;
   static constexpr Entry dirty = 0x80;
   static constexpr Entry napot = wide ? static_cast<Entry>(std::uint64_t{1} << 63) : Entry{0};
   /// D, A, U, PBMT and N of a pointer "must be cleared by software"; hardware treats them as reserved.
   static constexpr Entry table_reserved = static_cast<Entry>(user | accessed | dirty | (wide ? bit_range(61, 63) : 0));
+
+  static constexpr std::uint32_t not_global = 1;  ///< an allowance: gone below a global table
 
   static constexpr LeafFilter address_filter() noexcept {
     LeafFilter f;

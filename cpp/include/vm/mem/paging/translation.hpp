@@ -22,6 +22,23 @@ struct Translation {
   constexpr std::uint64_t page_size() const noexcept { return std::uint64_t{1} << size_log2; }
 };
 
+/// A table that a walk goes through, and what the tables above it leave of the rights.
+struct WalkTable {
+  std::uint64_t table = 0;
+  std::uint32_t allowances = 0;
+};
+
+/// What a walk learns beside the translation, for those who cache it. Levels as in `Translation`.
+struct WalkRecord {
+  WalkTable tables[5];          ///< by level, from `top` down to the level of the leaf
+  std::int8_t top = 0;          ///< where the walk began
+  std::uint64_t leaf_at = 0;    ///< physical address of the leaf entry
+  std::uint8_t leaf_bytes = 8;  ///< size of an entry
+  Rights usable = 0;            ///< of the rights, what this processor may use without another walk: modes are
+                                ///< applied, and what would have to set an A or D flag first is left out
+  bool global = false;          ///< the leaf is in every address space
+};
+
 /// Everything about one answer but the address, in 16 bits, so that a batch writes 10 bytes an element.
 /// Success: bits 0..5 rights, 6..11 log2 of the page size, 12..14 level. Fault: bit 15, bits 0..4 reason, 12..14 level.
 using PackedInfo = std::uint16_t;

@@ -71,9 +71,10 @@ inline bool replace_entry(std::byte* at, Entry expected, Entry desired) noexcept
 
 /// Where a walk found its entries, for A/D updates and for caches of tables.
 struct WalkPath {
-  static constexpr int max_levels = 5;
-  std::uint64_t entry_at[max_levels] = {};  ///< by level: physical address of the entry
-  std::uint64_t entry[max_levels] = {};     ///< by level: its value
+  std::uint64_t entry_at[max_levels] = {};    ///< by level: physical address of the entry
+  std::uint64_t entry[max_levels] = {};       ///< by level: its value
+  std::uint64_t table[max_levels] = {};       ///< by level: physical address of the table
+  std::uint32_t allowances[max_levels] = {};  ///< by level: what the tables above leave
   int top = 0;
 };
 
@@ -93,6 +94,15 @@ class WalkCursor {
     result_.reason = start.reason;
     allowances_ = all_allowances;
     return start.reason != FaultReason::none || locate(memory, start.table, start.index_mask);
+  }
+
+  /// Begins at a table below the top that an earlier walk of the same address range went through.
+  bool resume(TableReader& memory, std::uint64_t vaddr, int level, const WalkTable& from) noexcept {
+    result_ = Translation{};
+    result_.vaddr = vaddr;
+    result_.level = static_cast<std::int8_t>(level);
+    allowances_ = from.allowances;
+    return locate(memory, from.table, low_bits(Format::index_bits));
   }
 
   /// Reads the entry at hand and acts on it; true when the walk is over.
@@ -142,21 +152,30 @@ class WalkCursor {
   std::uint32_t allowances_ = all_allowances;
 };
 
-/// Walks without changing memory. `path`, when given, is filled down to the level that answered.
+/// Walks without changing memory. `path`, when given, is filled down to the level that answered. `from`, when given,
+/// begins the walk at level `from_level`.
 template <class Format>
 Translation walk(const Format& format, TableReader& memory, std::uint64_t vaddr, Access access, Privilege privilege,
-                 WalkPath* path = nullptr) noexcept {
+                 WalkPath* path = nullptr, const WalkTable* from = nullptr, int from_level = 0) noexcept {
   WalkCursor<Format> cursor;
-  bool done = cursor.begin(format, memory, vaddr);
-  if (path != nullptr) path->top = cursor.result().level;
+  bool done = from != nullptr ? cursor.resume(memory, vaddr, from_level, *from) : cursor.begin(format, memory, vaddr);
+  const auto enter = [&] {
+    const int level = cursor.result().level;
+    path->entry_at[level] = cursor.entry_at();
+    path->table[level] = cursor.table();
+    path->allowances[level] = cursor.allowances();
+  };
+  if (path == nullptr) {
+    while (!done) done = cursor.step(format, memory, access, privilege);
+    return cursor.result();
+  }
+  path->top = cursor.result().level;
+  enter();
   while (!done) {
     const int level = cursor.result().level;
-    const std::uint64_t entry_at = cursor.entry_at();
     done = cursor.step(format, memory, access, privilege);
-    if (path != nullptr) {
-      path->entry_at[level] = entry_at;
-      path->entry[level] = cursor.entry();
-    }
+    path->entry[level] = cursor.entry();
+    if (cursor.result().level != level) enter();
   }
   return cursor.result();
 }
@@ -164,15 +183,16 @@ Translation walk(const Format& format, TableReader& memory, std::uint64_t vaddr,
 /// Walks and, when the translation succeeds, writes the A and D flags that hardware would write. An entry that another
 /// thread changes in between is walked again, but not for ever: against a guest that never stops changing it, the flags
 /// stay behind. Flags in read-only memory are left as they are.
+/// `path` and `from` are as for `walk`; the path has the entries as they were read.
 template <class Format>
 Translation walk_and_mark(const Format& format, TableReader& memory, std::uint64_t vaddr, Access access,
-                          Privilege privilege) noexcept {
+                          Privilege privilege, WalkPath& path, const WalkTable* from = nullptr,
+                          int from_level = 0) noexcept {
   using Entry = typename Format::Entry;
   constexpr int attempts = 16;
   Translation result;
   for (int attempt = 0; attempt < attempts; ++attempt) {
-    WalkPath path;
-    result = walk(format, memory, vaddr, access, privilege, &path);
+    result = walk(format, memory, vaddr, access, privilege, &path, from, from_level);
     if (!result.ok() || access == Access::none) break;
     bool raced = false;
     for (int level = path.top; level >= result.level && !raced; --level) {

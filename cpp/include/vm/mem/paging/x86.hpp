@@ -78,6 +78,10 @@ class X86Format {
     return check_rights(rights, access, privilege);
   }
 
+  /// Protection keys are in the leaf; all else that matters is in the rights.
+  bool rights_decide(Entry) const noexcept { return !config_.protection_keys && !config_.supervisor_keys; }
+  bool global(Entry leaf, std::uint32_t) const noexcept { return config_.global_pages && (leaf & global_page) != 0; }
+
   std::uint32_t error_code(const FaultInfo& fault) const noexcept {
     if (fault.reason == FaultReason::not_canonical || fault.reason == FaultReason::table_unreachable) return 0;
     std::uint32_t code = fault.reason == FaultReason::not_present ? 0 : 1;
@@ -171,6 +175,7 @@ class X86Format {
   static constexpr Entry accessed = 0x20;
   static constexpr Entry dirty = 0x40;
   static constexpr Entry page_size = 0x80;
+  static constexpr Entry global_page = 0x100;
   static constexpr Entry large_pat = 0x1000;
   static constexpr Entry execute_disable = wide ? static_cast<Entry>(std::uint64_t{1} << 63) : Entry{0};
 

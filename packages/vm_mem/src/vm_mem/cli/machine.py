@@ -101,7 +101,7 @@ def config_of(state: CpuState, efer: int) -> X86:
 
 def _changed(config: X86, **changes: Any) -> X86:
     names = ["levels", "root", "write_protect", "no_execute", "smep", "smap", "ac", "pse", "gigabyte_pages", "pkru"]
-    names += ["protection_keys", "supervisor_keys", "pkrs", "physical_bits"]
+    names += ["protection_keys", "supervisor_keys", "pkrs", "physical_bits", "global_pages"]
     return X86(**{name: getattr(config, name) for name in names} | changes)
 
 
