@@ -45,15 +45,20 @@ unsigned widest(const MmioRange& range, std::uint64_t offset, std::uint64_t left
                         describe(range) + " answers aligned accesses of " + widths + " bytes");
 }
 
-/// Calls `access(offset, width, bytes done)` for each part once all of them are known to be possible.
-template <class Access>
-void in_parts(const MmioRange& range, std::uint64_t paddr, std::uint64_t size, const char* what, Access&& access) {
+void require_parts(const MmioRange& range, std::uint64_t paddr, std::uint64_t size, const char* what) {
   const std::uint64_t begin = paddr - range.base;
   for (std::uint64_t done = 0; done < size;) {
     const unsigned width = widest(range, begin + done, size - done);
     if (width == 0) refuse(range, paddr, size, what);
     done += width;
   }
+}
+
+/// Calls `access(offset, width, bytes done)` for each part once all of them are known to be possible.
+template <class Access>
+void in_parts(const MmioRange& range, std::uint64_t paddr, std::uint64_t size, const char* what, Access&& access) {
+  require_parts(range, paddr, size, what);
+  const std::uint64_t begin = paddr - range.base;
   for (std::uint64_t done = 0; done < size;) {
     const unsigned width = widest(range, begin + done, size - done);
     access(begin + done, width, done);
@@ -120,6 +125,12 @@ MmioRange MmioManager::find(std::uint64_t paddr, std::uint64_t size, const char*
                        ": neither guest memory nor one MMIO range holds all of it",
                    paddr, size);
 }
+
+void MmioManager::require(std::uint64_t paddr, std::uint64_t size, const char* what) const {
+  if (size != 0) require_parts(find(paddr, size, what), paddr, size, what);
+}
+
+std::uint64_t MmioManager::last_of(std::uint64_t paddr) const { return find(paddr, 1, "access").last(); }
 
 std::uint64_t MmioManager::read(std::uint64_t paddr, unsigned width) const {
   const MmioRange range = find(paddr, width, "read");

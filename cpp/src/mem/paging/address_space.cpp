@@ -33,10 +33,19 @@ Translation AddressSpace::try_translate(GuestVirtual vaddr, Access access, Privi
   return operations_->translate(*memory_->table(), vaddr.value, access, privilege, options_.update_accessed_dirty);
 }
 
-Translation AddressSpace::walk(GuestVirtual vaddr, Access access, Privilege privilege, const WalkTable* from,
-                               int from_level, WalkRecord& record) const {
-  return operations_->walk(*memory_->table(), vaddr.value, access, privilege, options_.update_accessed_dirty, from,
-                           from_level, record);
+Translation AddressSpace::walk(const RegionTable& regions, GuestVirtual vaddr, Access access, Privilege privilege,
+                               const WalkTable* from, int from_level, WalkRecord& record) const noexcept {
+  return operations_->walk(regions, vaddr.value, access, privilege, options_.update_accessed_dirty, from, from_level,
+                           record);
+}
+
+std::uint64_t AddressSpace::smallest_page() const noexcept { return std::uint64_t{1} << operations_->page_shift(); }
+
+std::array<unsigned, 5> AddressSpace::table_spans() const noexcept {
+  std::array<unsigned, 5> spans{};
+  for (std::size_t level = 0; level < spans.size(); ++level)
+    spans[level] = operations_->table_span_log2(static_cast<int>(level));
+  return spans;
 }
 
 Translation AddressSpace::translate(GuestVirtual vaddr, Access access, Privilege privilege) const {

@@ -123,4 +123,25 @@ std::string describe(const PagingConfig& config) {
   return std::visit(Text{}, config);
 }
 
+bool same_but_root(const PagingConfig& a, const PagingConfig& b) noexcept {
+  if (a.index() != b.index()) return false;
+  if (const auto* x = std::get_if<X86Config>(&a)) {
+    const auto& y = std::get<X86Config>(b);
+    return x->levels == y.levels && x->write_protect == y.write_protect && x->no_execute == y.no_execute &&
+           x->smep == y.smep && x->smap == y.smap && x->ac == y.ac && x->pse == y.pse &&
+           x->gigabyte_pages == y.gigabyte_pages && x->protection_keys == y.protection_keys && x->pkru == y.pkru &&
+           x->supervisor_keys == y.supervisor_keys && x->pkrs == y.pkrs && x->physical_bits == y.physical_bits &&
+           x->global_pages == y.global_pages;
+  }
+  if (const auto* x = std::get_if<RiscVConfig>(&a)) {
+    const auto& y = std::get<RiscVConfig>(b);
+    return x->mode == y.mode && x->sum == y.sum && x->mxr == y.mxr && x->svnapot == y.svnapot &&
+           x->svpbmt == y.svpbmt && x->svadu == y.svadu;
+  }
+  const auto& x = std::get<AArch64Config>(a);
+  const auto& y = std::get<AArch64Config>(b);
+  return x.granule == y.granule && x.tcr == y.tcr && x.wxn == y.wxn && x.pan == y.pan &&
+         x.physical_bits == y.physical_bits;
+}
+
 }  // namespace vm::mem::paging

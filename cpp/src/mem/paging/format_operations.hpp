@@ -2,6 +2,8 @@
 /// \file
 /// `Operations` over one format. Each architecture instantiates it in a file of its own.
 
+#include <algorithm>
+
 #include "mem/paging/batch.hpp"
 #include "mem/paging/enumerate.hpp"
 #include "mem/paging/mapper.hpp"
@@ -45,6 +47,8 @@ class FormatOperations final : public Operations {
     record.usable = usable(leaf, t.rights, update);
     return t;
   }
+  unsigned page_shift() const noexcept override { return Format::page_shift; }
+  unsigned table_span_log2(int level) const noexcept override { return std::min(63U, level_shift<Format>(level + 1)); }
   std::uint32_t error_code(const FaultInfo& fault) const noexcept override { return format_.error_code(fault); }
 
   bool supports(Engine engine) const noexcept override { return engine_available(engine, batch_geometry<Format>()); }

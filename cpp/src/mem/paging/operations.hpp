@@ -21,6 +21,10 @@ class Operations {
   /// success; after a fault only `top` and the tables down to the level of the fault are.
   virtual Translation walk(const RegionTable& memory, std::uint64_t vaddr, Access access, Privilege privilege,
                            bool update, const WalkTable* from, int from_level, WalkRecord& record) const noexcept = 0;
+  /// log2 of the bytes of the smallest page.
+  virtual unsigned page_shift() const noexcept = 0;
+  /// log2 of the bytes that a table at `level` translates; 63 stands for more.
+  virtual unsigned table_span_log2(int level) const noexcept = 0;
   virtual std::uint32_t error_code(const FaultInfo& fault) const noexcept = 0;
 
   virtual bool supports(Engine engine) const noexcept = 0;

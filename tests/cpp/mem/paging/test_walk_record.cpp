@@ -30,13 +30,14 @@ TEST_P(WalkRecordTest, AWalkResumedAtAnyRecordedTableSaysTheSame) {
   for (const AddressSpace& tables : {std::cref(plain), std::cref(updating)})
     for (const std::uint64_t vaddr : random_addresses(GetParam(), 3, 4000)) {
       WalkRecord record;
-      const Translation whole = tables.walk(GuestVirtual(vaddr), Access::read, Privilege::user, nullptr, 0, record);
+      const Translation whole = tables.walk(*tables.memory()->table(), GuestVirtual(vaddr), Access::read,
+                                            Privilege::user, nullptr, 0, record);
       ASSERT_TRUE(same(whole, tables.try_translate(GuestVirtual(vaddr), Access::read, Privilege::user)))
           << std::hex << vaddr;
       for (int level = record.top - 1; level >= whole.level; --level) {
         WalkRecord rest;
-        const Translation t =
-            tables.walk(GuestVirtual(vaddr), Access::read, Privilege::user, &record.tables[level], level, rest);
+        const Translation t = tables.walk(*tables.memory()->table(), GuestVirtual(vaddr), Access::read, Privilege::user,
+                                          &record.tables[level], level, rest);
         ASSERT_TRUE(same(whole, t)) << std::hex << vaddr << " from level " << level;
         EXPECT_EQ(rest.top, level);
         if (!whole.ok()) continue;
@@ -55,7 +56,11 @@ TEST_P(WalkRecordTest, UsableRightsAreWhatTheWalkerGrants) {
   int translated = 0;
   for (const std::uint64_t vaddr : random_addresses(GetParam(), 4, 4000)) {
     WalkRecord record;
-    if (!tables.walk(GuestVirtual(vaddr), Access::none, Privilege::supervisor, nullptr, 0, record).ok()) continue;
+    if (!tables
+             .walk(*tables.memory()->table(), GuestVirtual(vaddr), Access::none, Privilege::supervisor, nullptr, 0,
+                   record)
+             .ok())
+      continue;
     ++translated;
     for (const Privilege privilege : {Privilege::supervisor, Privilege::user})
       for (const Access access : {Access::read, Access::write, Access::execute})
@@ -73,7 +78,11 @@ TEST_P(WalkRecordTest, UsableRightsSetNoFlags) {
   std::vector<std::byte> before(memory_size), after(memory_size);
   for (const std::uint64_t vaddr : random_addresses(GetParam(), 5, 300)) {
     WalkRecord record;
-    if (!tables.walk(GuestVirtual(vaddr), Access::read, Privilege::supervisor, nullptr, 0, record).ok()) continue;
+    if (!tables
+             .walk(*tables.memory()->table(), GuestVirtual(vaddr), Access::read, Privilege::supervisor, nullptr, 0,
+                   record)
+             .ok())
+      continue;
     tables.memory()->read(0, before.data(), before.size());
     for (const Privilege privilege : {Privilege::supervisor, Privilege::user})
       for (const Access access : {Access::read, Access::write, Access::execute}) {
@@ -98,13 +107,17 @@ AddressSpace mapped(const PagingConfig& config) {
 
 bool is_global(const AddressSpace& space) {
   WalkRecord record;
-  EXPECT_TRUE(space.walk(GuestVirtual(0x40'0000), Access::read, Privilege::supervisor, nullptr, 0, record).ok());
+  EXPECT_TRUE(space
+                  .walk(*space.memory()->table(), GuestVirtual(0x40'0000), Access::read, Privilege::supervisor, nullptr,
+                        0, record)
+                  .ok());
   return record.global;
 }
 
 void flip_leaf(const AddressSpace& space, std::uint64_t bits) {
   WalkRecord record;
-  space.walk(GuestVirtual(0x40'0000), Access::read, Privilege::supervisor, nullptr, 0, record);
+  space.walk(*space.memory()->table(), GuestVirtual(0x40'0000), Access::read, Privilege::supervisor, nullptr, 0,
+             record);
   std::uint64_t entry = 0;
   space.memory()->read(record.leaf_at, &entry, record.leaf_bytes);
   entry ^= bits;
@@ -138,8 +151,9 @@ TEST(WalkRecord, BelowAGlobalRiscVTableEverythingIsGlobal) {
   space.memory()->write(0, &top, sizeof top);
   EXPECT_TRUE(is_global(space));
   WalkRecord whole, rest;
-  space.walk(GuestVirtual(0x40'0000), Access::read, Privilege::supervisor, nullptr, 0, whole);
-  space.walk(GuestVirtual(0x40'0000), Access::read, Privilege::supervisor, &whole.tables[0], 0, rest);
+  space.walk(*space.memory()->table(), GuestVirtual(0x40'0000), Access::read, Privilege::supervisor, nullptr, 0, whole);
+  space.walk(*space.memory()->table(), GuestVirtual(0x40'0000), Access::read, Privilege::supervisor, &whole.tables[0],
+             0, rest);
   EXPECT_TRUE(rest.global) << "a cached table remembers";
 }
 

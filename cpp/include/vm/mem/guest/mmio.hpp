@@ -58,6 +58,10 @@ class MmioManager {
 
   /// Whether some range holds `paddr`.
   bool contains(std::uint64_t paddr) const;
+  /// Throws what `read_bytes` would throw.
+  void require(std::uint64_t paddr, std::uint64_t size, const char* what) const;
+  /// The last address of the range that holds `paddr`. Throws OutOfRange.
+  std::uint64_t last_of(std::uint64_t paddr) const;
   /// One access of `width` 1, 2, 4 or 8. Throws OutOfRange when no range holds all of it, AccessViolation when the
   /// range does not answer this width or alignment.
   std::uint64_t read(std::uint64_t paddr, unsigned width) const;

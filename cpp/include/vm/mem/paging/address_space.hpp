@@ -2,6 +2,7 @@
 /// \file
 /// `AddressSpace`: one set of page tables in one guest memory, read, enumerated and changed.
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -70,11 +71,17 @@ class AddressSpace {
   Translation try_translate(GuestVirtual vaddr, Access access = Access::read,
                             Privilege privilege = Privilege::supervisor) const;
 
-  /// One walk that says what it passed, for caches of translations and tables. `from`, unless null, is the table at
-  /// `from_level` that an earlier record named for the same part of the address space; the walk begins there. After a
-  /// fault only `record.top` and the tables down to the level of the fault are set. Throws only ClosedError.
-  Translation walk(GuestVirtual vaddr, Access access, Privilege privilege, const WalkTable* from, int from_level,
-                   WalkRecord& record) const;
+  /// One walk that says what it passed, for caches of translations and tables. `regions` are those of `memory()`.
+  /// `from`, unless null, is the table at `from_level` that an earlier record named for the same part of the address
+  /// space; the walk begins there. After a fault only `record.top` and the tables down to the level of the fault are
+  /// set. A and D flags are set as for `translate`; a prefetch asks with `Access::none`, which sets none.
+  Translation walk(const RegionTable& regions, GuestVirtual vaddr, Access access, Privilege privilege,
+                   const WalkTable* from, int from_level, WalkRecord& record) const noexcept;
+
+  /// Bytes of the smallest page that the format maps.
+  std::uint64_t smallest_page() const noexcept;
+  /// log2 of the bytes that one table translates, by its level.
+  std::array<unsigned, 5> table_spans() const noexcept;
 
   /// Translates `count` addresses. `paddr[i]` is `no_address` and `info[i]` a fault where element i does not translate.
   /// Throws NotSupported when `engine` names an instruction set that this machine, build or format lacks.

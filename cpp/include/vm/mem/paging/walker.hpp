@@ -44,12 +44,13 @@ class TableReader {
 };
 
 /// Reads one entry as the hardware would: in one access when it is aligned on the host too. Images with odd file
-/// offsets are never written by another thread, so the bytewise copy is enough for them.
+/// offsets are never written by another thread, so the bytewise copy is enough for them. Acquire: whoever asks after a
+/// walk whether a flush has begun asks after the tables were read.
 template <class Entry>
 inline Entry load_entry(const std::byte* at) noexcept {
   Entry value;
   if ((reinterpret_cast<std::uintptr_t>(at) & (sizeof(Entry) - 1)) == 0) {
-    __atomic_load(reinterpret_cast<const Entry*>(at), &value, __ATOMIC_RELAXED);
+    __atomic_load(reinterpret_cast<const Entry*>(at), &value, __ATOMIC_ACQUIRE);
   } else {
     std::memcpy(&value, at, sizeof value);
   }

@@ -1,0 +1,142 @@
+#pragma once
+/// \file
+/// `Mmu`: guest memory through virtual addresses, with everything a processor keeps between an address and a byte.
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <vector>
+
+#include "vm/core/counters.hpp"
+#include "vm/mem/guest/mmio.hpp"
+#include "vm/mem/guest/region_pin.hpp"
+#include "vm/mem/mmu/unified_tlb.hpp"
+#include "vm/mem/paging/address_space.hpp"
+#include "vm/mem/tlb/walk_cache.hpp"
+
+namespace vm::mem {
+
+struct MmuConfig {
+  tlb::TlbConfig tlb;
+  tlb::WalkCacheConfig walk_cache;
+  paging::AddressSpaceOptions paging;
+  tlb::Context context;  ///< the ASID (PCID) and VMID of the address space
+};
+
+struct MmuStats {
+  tlb::TlbStats tlb;
+  tlb::WalkCacheStats walk_cache;
+  std::uint64_t walks = 0;         ///< page-table walks for demanded addresses
+  std::uint64_t faults = 0;        ///< translations that ended in a fault
+  std::uint64_t prefetch_walks = 0;
+  std::uint64_t bypassed = 0;      ///< elements of batches that went to the batch walker without asking the TLB
+  std::uint64_t mmio_reads = 0;    ///< blocks; a block may be several accesses of the device
+  std::uint64_t mmio_writes = 0;
+};
+
+/// Translations, reads, writes and flushes may run on any number of threads at once. `map`, `unmap` and `protect` wait
+/// for each other and flush what they changed before they return: a translation that begins later sees the change, one
+/// that runs meanwhile sees the state before or after. Data that threads write while others read is as racy as any
+/// memory; `load`, `store` and `compare_exchange` of aligned words are single atomic accesses. `switch_to` must be
+/// alone.
+class Mmu {
+ public:
+  /// Throws InvalidConfig when a part of the configuration makes no sense.
+  Mmu(std::shared_ptr<GuestMemory> memory, const paging::PagingConfig& paging, const MmuConfig& config = {});
+  ~Mmu();
+
+  const std::shared_ptr<GuestMemory>& memory() const noexcept { return memory_; }
+  const paging::AddressSpace& space() const noexcept { return *space_; }
+  tlb::Context context() const noexcept { return context_; }
+  const MmuConfig& config() const noexcept { return config_; }
+  UnifiedTlb& tlb() noexcept { return tlb_; }
+  const UnifiedTlb& tlb() const noexcept { return tlb_; }
+  MmioManager& mmio() noexcept { return mmio_; }
+
+  /// Throws PageFault. `Access::none` skips the permission checks.
+  paging::Translation translate(GuestVirtual vaddr, Access access = Access::read,
+                                Privilege privilege = Privilege::supervisor);
+  /// As `translate`, with the fault in the result. Throws ClosedError once the memory is closed.
+  paging::Translation try_translate(GuestVirtual vaddr, Access access = Access::read,
+                                    Privilege privilege = Privilege::supervisor);
+  /// As `AddressSpace::translate`. Goes through the TLB or around it, whichever the first elements show to be faster;
+  /// answers are the same, but what goes around leaves no trace in TLB and statistics other than `bypassed`.
+  void translate(const std::uint64_t* vaddr, std::size_t count, std::uint64_t* paddr, paging::PackedInfo* info,
+                 const paging::BatchRequest& request = {});
+
+  /// As in `AddressSpace`; then flushes the TLB and the walk cache, by the policy of the TLB's configuration.
+  void map(const paging::MapRequest& request);
+  std::uint64_t unmap(std::uint64_t vaddr, std::uint64_t size);
+  void protect(std::uint64_t vaddr, std::uint64_t size, Access access, std::optional<bool> user = std::nullopt);
+  /// Maps one page of the smallest size.
+  void map_page(GuestVirtual vaddr, GuestPhysical paddr, Access access, bool user = false);
+  /// Unmaps the whole page, of whatever size, that contains `vaddr`. Throws PageFault when there is none.
+  void unmap_page(GuestVirtual vaddr);
+
+  /// Forgets translations: what a kernel's INVLPG, SFENCE.VMA or TLBI asks for after it has changed tables itself. The
+  /// walk cache is flushed at once whatever the policy.
+  void flush(const tlb::FlushRequest& request);
+  /// Carries out the flushes that a delayed or batched policy holds back.
+  void flush_barrier();
+
+  /// Another address space, as a write to CR3, satp or TTBR would select. Unless `keep`, non-global translations of
+  /// the new ASID are flushed. When anything but root and ASID changes, everything is.
+  void switch_to(const paging::PagingConfig& paging, tlb::Context context, bool keep = false);
+
+  /// Copies [vaddr, vaddr + size) out, over any borders of pages, regions and devices. Everything is translated and
+  /// checked before the first byte moves. Throws PageFault (its `vaddr` is the first byte that faults), OutOfRange (its
+  /// `address` is the first physical address without memory or device), AccessViolation.
+  void read(GuestVirtual vaddr, void* destination, std::uint64_t size, Privilege privilege = Privilege::supervisor,
+            Access access = Access::read);
+  /// Copies in. Throws as `read`, and AccessViolation for read-only memory; then nothing was written.
+  void write(GuestVirtual vaddr, const void* source, std::uint64_t size, Privilege privilege = Privilege::supervisor);
+
+  /// One access of 1, 2, 4 or 8 bytes, little-endian. Atomic when aligned and in memory; a device sees one access.
+  template <class T>
+  T load(GuestVirtual vaddr, Privilege privilege = Privilege::supervisor);
+  template <class T>
+  void store(GuestVirtual vaddr, T value, Privilege privilege = Privilege::supervisor);
+  /// Replaces `expected` by `desired` atomically; else puts what was found into `expected` and returns false. Needs
+  /// write permission either way, like a locked instruction. Throws InvalidConfig when misaligned, NotSupported on a
+  /// device.
+  template <class T>
+  bool compare_exchange(GuestVirtual vaddr, T& expected, T desired, Privilege privilege = Privilege::supervisor);
+
+  MmuStats stats() const;
+
+ private:
+  /// Physically contiguous bytes in one region, or in one device when `host` is null.
+  struct Piece {
+    std::uint64_t paddr = 0;
+    std::uint64_t size = 0;
+    std::byte* host = nullptr;
+  };
+
+  paging::Translation miss(std::uint64_t vaddr, Access access, Privilege privilege);
+  paging::Translation walk(const RegionTable& regions, std::uint64_t vaddr, Access access, Privilege privilege,
+                           paging::WalkRecord& record);
+  void fill(const paging::Translation& t, const paging::WalkRecord& record, bool prefetched, tlb::FillTicket ticket);
+  void prefetch(std::uint64_t vaddr, bool first_use);
+  paging::Translation finish(const paging::Translation& t, const paging::WalkRecord& record, tlb::FillTicket ticket);
+  /// Cuts an access at its borders and checks all of it.
+  std::vector<Piece> pieces(std::uint64_t vaddr, std::uint64_t size, Access access, Privilege privilege);
+  /// The first piece of it.
+  Piece piece(std::uint64_t vaddr, std::uint64_t size, Access access, Privilege privilege);
+
+  enum Counter : std::size_t { walks, faults, prefetch_walks, bypassed, mmio_reads, mmio_writes };
+
+  std::shared_ptr<GuestMemory> memory_;
+  RegionPin regions_;
+  MmuConfig config_;
+  std::unique_ptr<paging::AddressSpace> space_;
+  tlb::Context context_;
+  UnifiedTlb tlb_;
+  tlb::WalkCache walk_cache_;
+  MmioManager mmio_;
+  CounterSet counters_;
+  std::mutex change_;  ///< held from a change of the tables to the end of its flush
+};
+
+}  // namespace vm::mem

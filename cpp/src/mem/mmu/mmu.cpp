@@ -1,0 +1,182 @@
+#include "vm/mem/mmu/mmu.hpp"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "vm/core/error.hpp"
+
+namespace vm::mem {
+
+using paging::Translation;
+using paging::WalkRecord;
+using tlb::FlushRequest;
+
+namespace {
+
+std::array<unsigned, tlb::walk_cache_levels> cached_spans(const paging::AddressSpace& space) {
+  std::array<unsigned, tlb::walk_cache_levels> spans{};
+  const auto all = space.table_spans();
+  std::copy_n(all.begin(), spans.size(), spans.begin());
+  return spans;
+}
+
+Translation translation_of(std::uint64_t vaddr, const tlb::Hit& hit) noexcept {
+  return {vaddr, hit.paddr, hit.rights, hit.size_log2, hit.level, FaultReason::none};
+}
+
+}  // namespace
+
+Mmu::Mmu(std::shared_ptr<GuestMemory> memory, const paging::PagingConfig& paging, const MmuConfig& config)
+    : memory_(std::move(memory)),
+      regions_(memory_),
+      config_(config),
+      space_(std::make_unique<paging::AddressSpace>(memory_, paging, config.paging)),
+      context_(config.context),
+      tlb_(config.tlb),
+      walk_cache_(config.walk_cache, cached_spans(*space_)),
+      mmio_(memory_),
+      counters_({"walks", "faults", "prefetch_walks", "bypassed", "mmio_reads", "mmio_writes"}) {}
+
+Mmu::~Mmu() = default;
+
+Translation Mmu::translate(GuestVirtual vaddr, Access access, Privilege privilege) {
+  const Translation t = try_translate(vaddr, access, privilege);
+  if (!t.ok()) throw PageFault(space_->fault_info(t, access, privilege));
+  return t;
+}
+
+Translation Mmu::try_translate(GuestVirtual vaddr, Access access, Privilege privilege) {
+  tlb::Hit hit;
+  if (tlb_.lookup(vaddr.value, context_, hit) && hit.allows(access, privilege)) {
+    if (hit.prefetched) prefetch(vaddr.value, true);
+    return translation_of(vaddr.value, hit);
+  }
+  const Translation t = miss(vaddr.value, access, privilege);
+  prefetch(vaddr.value, false);
+  return t;
+}
+
+Translation Mmu::miss(std::uint64_t vaddr, Access access, Privilege privilege) {
+  // A walk that a change of the tables overtakes may have read a frame that meanwhile holds another table.
+  constexpr int attempts = 8;
+  const RegionTable& regions = regions_.get();
+  for (int attempt = 0; attempt < attempts; ++attempt) {
+    const std::uint64_t before = walk_cache_.begin_fill();
+    const tlb::FillTicket ticket = tlb_.begin_fill();
+    WalkRecord record;
+    const Translation t = walk(regions, vaddr, access, privilege, record);
+    if (walk_cache_.begin_fill() == before) return finish(t, record, ticket);
+  }
+  const std::lock_guard<std::mutex> lock(change_);
+  const tlb::FillTicket ticket = tlb_.begin_fill();
+  WalkRecord record;
+  return finish(walk(regions, vaddr, access, privilege, record), record, ticket);
+}
+
+Translation Mmu::finish(const Translation& t, const WalkRecord& record, tlb::FillTicket ticket) {
+  counters_.add(walks);
+  if (t.ok())
+    fill(t, record, false, ticket);
+  else
+    counters_.add(faults);
+  return t;
+}
+
+Translation Mmu::walk(const RegionTable& regions, std::uint64_t vaddr, Access access, Privilege privilege,
+                      WalkRecord& record) {
+  const std::uint64_t ticket = walk_cache_.begin_fill();
+  Translation t;
+  const auto cached = walk_cache_.lookup(vaddr, context_);
+  if (cached) {
+    const paging::WalkTable from{cached->table, cached->allowances};
+    t = space_->walk(regions, GuestVirtual(vaddr), access, privilege, &from, cached->level, record);
+  }
+  // A fault is never taken from a cached table: the tables themselves have the last word.
+  if (!cached || !t.ok()) t = space_->walk(regions, GuestVirtual(vaddr), access, privilege, nullptr, 0, record);
+  if (!t.ok()) return t;
+  for (int level = record.top - 1; level >= t.level; --level)
+    walk_cache_.insert(vaddr, context_, {record.tables[level].table, record.tables[level].allowances, level}, ticket);
+  return t;
+}
+
+void Mmu::fill(const Translation& t, const WalkRecord& record, bool prefetched, tlb::FillTicket ticket) {
+  if (record.usable == 0) return;  // every use would have to walk again
+  const std::uint64_t offset = t.page_size() - 1;
+  tlb_.insert({t.vaddr & ~offset, t.paddr & ~offset, t.rights, record.usable, t.size_log2, t.level, record.global,
+               prefetched, context_},
+              ticket);
+}
+
+void Mmu::prefetch(std::uint64_t vaddr, bool first_use) {
+  if (!tlb_.prefetching()) return;
+  tlb_.advise(vaddr, first_use, [this](std::uint64_t candidate) {
+    const tlb::FillTicket ticket = tlb_.begin_fill();
+    WalkRecord record;
+    // No access: nothing is checked and no A flag is set. What the entry may be used for is decided at its use.
+    const Translation t = walk(regions_.get(), candidate, Access::none, Privilege::supervisor, record);
+    counters_.add(prefetch_walks);
+    if (!t.ok() || record.usable == 0) return false;
+    fill(t, record, true, ticket);
+    return true;
+  });
+}
+
+void Mmu::map(const paging::MapRequest& request) {
+  const std::lock_guard<std::mutex> lock(change_);
+  space_->map(request);
+  // Nothing of the range was in a TLB, but tables above it may have changed.
+  walk_cache_.flush(FlushRequest::range(request.vaddr, request.size, context_));
+}
+
+std::uint64_t Mmu::unmap(std::uint64_t vaddr, std::uint64_t size) {
+  const std::lock_guard<std::mutex> lock(change_);
+  const std::uint64_t unmapped = space_->unmap(vaddr, size);
+  flush(FlushRequest::range(vaddr, size, context_));
+  return unmapped;
+}
+
+void Mmu::protect(std::uint64_t vaddr, std::uint64_t size, Access access, std::optional<bool> user) {
+  const std::lock_guard<std::mutex> lock(change_);
+  space_->protect(vaddr, size, access, user);
+  flush(FlushRequest::range(vaddr, size, context_));
+}
+
+void Mmu::map_page(GuestVirtual vaddr, GuestPhysical paddr, Access access, bool user) {
+  const std::uint64_t page = space_->smallest_page();
+  map({vaddr.value, paddr.value, page, access, user, page});
+}
+
+void Mmu::unmap_page(GuestVirtual vaddr) {
+  const Translation t = space_->translate(vaddr, Access::none);
+  unmap(vaddr.value & ~(t.page_size() - 1), t.page_size());
+}
+
+void Mmu::flush(const FlushRequest& request) {
+  walk_cache_.flush(request);
+  tlb_.flush(request);
+}
+
+void Mmu::flush_barrier() { tlb_.barrier(); }
+
+void Mmu::switch_to(const paging::PagingConfig& paging, tlb::Context context, bool keep) {
+  auto space = std::make_unique<paging::AddressSpace>(memory_, paging, config_.paging);
+  const bool same_modes = paging::same_but_root(paging, space_->config());
+  space_ = std::move(space);
+  context_ = context;
+  if (!same_modes) {
+    flush(FlushRequest::all());
+    tlb_.barrier();
+  } else if (!keep) {
+    flush(FlushRequest::asid(context));
+  }
+}
+
+MmuStats Mmu::stats() const {
+  const CounterSnapshot counts = counters_.snapshot();
+  const auto& values = counts.values();
+  return {tlb_.stats(),    walk_cache_.stats(), values[walks],      values[faults], values[prefetch_walks],
+          values[bypassed], values[mmio_reads],  values[mmio_writes]};
+}
+
+}  // namespace vm::mem
