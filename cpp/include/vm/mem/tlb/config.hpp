@@ -3,7 +3,6 @@
 /// The shapes of TLBs.
 
 #include <cstdint>
-#include <string>
 #include <vector>
 
 namespace vm::mem::tlb {
@@ -79,7 +78,16 @@ struct TlbConfig {
   std::uint64_t seed = 1;  ///< of random replacement
 };
 
+/// log2 of the page sizes that a TLB takes.
+inline constexpr unsigned smallest_page_log2 = 12;
+inline constexpr unsigned largest_page_log2 = 57;
+/// Ways of one array; 32 bytes each.
+inline constexpr std::uint64_t largest_array = std::uint64_t{1} << 24;
+
 /// Throws InvalidConfig saying which number is out of its range.
 void validate(const TlbConfig& config);
+
+/// The levels that a valid `config` describes: its `levels`, or one array a level from its sizes and ways.
+std::vector<LevelConfig> levels_of(const TlbConfig& config);
 
 }  // namespace vm::mem::tlb

@@ -14,6 +14,7 @@ struct LevelStats {
   std::uint64_t fills = 0;      ///< entries written, whether after a walk, from another level, or by a prefetcher
   std::uint64_t evictions = 0;  ///< live entries that had to make room for others
   std::uint64_t flushed = 0;    ///< entries that a flush removed
+  std::uint64_t promoted = 0;   ///< entries that a hit moved to an earlier level (exclusive hierarchies)
 
   std::uint64_t lookups() const noexcept { return hits + misses; }
   /// 0 before the first look-up.

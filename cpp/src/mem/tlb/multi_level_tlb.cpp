@@ -1,0 +1,252 @@
+#include "vm/mem/tlb/multi_level_tlb.hpp"
+
+#include <algorithm>
+
+namespace vm::mem::tlb {
+
+namespace {
+
+// Four predictions an entry: with random page numbers about one entry in five shares its prediction with another.
+std::uint64_t prediction_count(std::size_t entries) noexcept {
+  std::uint64_t count = 64;
+  while (count < 4 * entries) count *= 2;
+  return count;
+}
+
+}  // namespace
+
+MultiLevelTlb::MultiLevelTlb(const TlbConfig& config) : inclusion_(config.inclusion) {
+  validate(config);
+  std::uint64_t seed = config.seed;
+  for (const LevelConfig& shape : levels_of(config)) {
+    Level& level = levels_.emplace_back();
+    level.array_of.fill(Level::none);
+    for (const ArrayConfig& array : shape.arrays) {
+      const auto index = static_cast<std::uint8_t>(level.arrays.size());
+      level.arrays.emplace_back(array, seed++);
+      for (const std::uint8_t size : array.page_sizes) level.array_of[size] = index;
+    }
+    for (std::uint8_t a = 0; a < shape.arrays.size(); ++a)
+      if (shape.arrays[a].page_sizes.empty())
+        for (unsigned size = smallest_page_log2; size <= largest_page_log2; ++size)
+          if (!level.takes(size)) level.array_of[size] = a;
+  }
+  std::size_t entries = 0;
+  for (const SetAssociativeArray& array : levels_[0].arrays) entries += array.capacity();
+  const std::uint64_t count = prediction_count(entries);
+  prediction_mask_ = count - 1;
+  predictions_ = std::make_unique<Way*[]>(count);
+  std::fill_n(predictions_.get(), count, &nothing_);
+}
+
+MultiLevelTlb::~MultiLevelTlb() = default;
+
+// The rest of a look-up that its prediction did not answer. Out of line, so that a hit is all that callers inline.
+Way* MultiLevelTlb::find_slowly(std::uint64_t vaddr, std::uint64_t context, std::uint64_t now, Hit& hit) noexcept {
+  for (std::size_t l = 0; l < levels_.size(); ++l) {
+    for (SetAssociativeArray& array : levels_[l].arrays) {
+      Way* way = array.find(vaddr, context);
+      if (way == nullptr) continue;
+      hit.tlb_level = static_cast<std::uint8_t>(l);
+      hit.prefetched = way->prefetched();
+      if (way->prefetched()) use_prefetched(*way);
+      // A global entry's ASID means nothing, so it becomes the one that asks: its next look-up is a predicted hit.
+      way->owner = context;
+      way->used = now;
+      if (l != 0) {
+        ++levels_[l].stats.hits;
+        way = promote(l, way, now);
+      }
+      if (levels_[0].takes(way->size_log2())) *prediction(vaddr) = way;
+      return way;
+    }
+    ++levels_[l].stats.misses;
+  }
+  return nullptr;
+}
+
+template <bool with_facts>
+std::size_t MultiLevelTlb::lookup_batch(const std::uint64_t* vaddr, std::size_t count, std::uint64_t context,
+                                        std::uint64_t* paddr, PackedHit* facts) noexcept {
+  // The clock and the table stay in registers: through memory, each look-up would wait for the one before.
+  std::uint64_t now = clock_;
+  Way* const* const predictions = predictions_.get();
+  const std::uint64_t mask = prediction_mask_;
+  std::size_t misses = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::uint64_t address = vaddr[i];
+    Way* way = predictions[address >> 12 & mask];
+    ++now;
+    if (!way->contains(address) || way->owner != context) {
+      Hit hit;
+      way = find_slowly(address, context, now, hit);
+      if (way == nullptr) {
+        ++misses;
+        paddr[i] = no_address;
+        if constexpr (with_facts) facts[i] = 0;
+        continue;
+      }
+    }
+    way->used = now;
+    paddr[i] = way->translate(address);
+    if constexpr (with_facts) facts[i] = way->facts();
+  }
+  clock_ = now;
+  return count - misses;
+}
+
+std::size_t MultiLevelTlb::lookup(const std::uint64_t* vaddr, std::size_t count, Context context, std::uint64_t* paddr,
+                                  PackedHit* facts) noexcept {
+  return facts == nullptr ? lookup_batch<false>(vaddr, count, meta_context(context), paddr, nullptr)
+                          : lookup_batch<true>(vaddr, count, meta_context(context), paddr, facts);
+}
+
+// The first use of a prefetched entry; its copies are used with it.
+void MultiLevelTlb::use_prefetched(Way& way) noexcept {
+  ++prefetch_.useful;
+  way.owner &= ~Way::prefetched_bit;
+  if (inclusion_ == Inclusion::exclusive) return;
+  for (Level& level : levels_)
+    if (SetAssociativeArray* array = level.array_for(way.size_log2()))
+      if (Way* copy = array->find_same(way)) copy->owner &= ~Way::prefetched_bit;
+}
+
+Way* MultiLevelTlb::promote(std::size_t from, Way* way, std::uint64_t now) noexcept {
+  const std::size_t to = next_level(0, way->size_log2());
+  if (to >= from) return way;  // no earlier level takes the size
+  const Way entry = *way;
+  if (inclusion_ == Inclusion::inclusive) return fill_inclusive(from, entry, now);
+  levels_[from].array_for(entry.size_log2())->remove(*way);
+  ++levels_[from].stats.promoted;
+  return fill_exclusive(entry, now);
+}
+
+// Counts a live entry that leaves `level` for good: a prefetched one that was never used goes with the last of its
+// copies, which in an inclusive hierarchy is in the last level that takes its size.
+void MultiLevelTlb::left(std::size_t level, const Way& way) noexcept {
+  if (!way.prefetched()) return;
+  if (inclusion_ == Inclusion::inclusive && next_level(level + 1, way.size_log2()) != levels_.size()) return;
+  ++prefetch_.useless;
+}
+
+std::size_t MultiLevelTlb::next_level(std::size_t from, unsigned size_log2) const noexcept {
+  while (from < levels_.size() && !levels_[from].takes(size_log2)) ++from;
+  return from;
+}
+
+// Writes `entry` into the levels before `end`, the last one first, so that what is thrown out to keep them inclusive is
+// gone before its room is needed. Returns the way in the first level that takes it.
+Way* MultiLevelTlb::fill_inclusive(std::size_t end, const Way& entry, std::uint64_t now) noexcept {
+  Way* written = nullptr;
+  for (std::size_t l = end; l-- != 0;) {
+    SetAssociativeArray* array = levels_[l].array_for(entry.size_log2());
+    if (array == nullptr) continue;
+    Way evicted;
+    written = array->insert(entry, now, evicted);
+    ++levels_[l].stats.fills;
+    if (!evicted.live()) continue;
+    ++levels_[l].stats.evictions;
+    left(l, evicted);
+    for (std::size_t earlier = 0; earlier < l; ++earlier) {
+      SetAssociativeArray* other = levels_[earlier].array_for(evicted.size_log2());
+      Way* copy = other == nullptr ? nullptr : other->find_same(evicted);
+      if (copy == nullptr) continue;
+      other->remove(*copy);
+      ++levels_[earlier].stats.evictions;
+    }
+  }
+  return written;
+}
+
+Way* MultiLevelTlb::fill_exclusive(const Way& entry, std::uint64_t now) noexcept {
+  Way* written = nullptr;
+  Way moving = entry;
+  std::size_t l = next_level(0, entry.size_log2());
+  while (l != levels_.size()) {
+    Way evicted;
+    Way* way = levels_[l].array_for(moving.size_log2())->insert(moving, now, evicted);
+    if (written == nullptr) written = way;
+    ++levels_[l].stats.fills;
+    if (!evicted.live()) return written;
+    ++levels_[l].stats.evictions;
+    moving = evicted;
+    l = next_level(l + 1, moving.size_log2());
+  }
+  if (moving.prefetched()) ++prefetch_.useless;
+  return written;
+}
+
+bool MultiLevelTlb::overtaken(const Way& entry, FillTicket ticket) const noexcept {
+  if (generation_ - ticket.generation > flush_log_size) return true;  // also a ticket that nobody gave
+  for (std::uint64_t g = ticket.generation; g != generation_; ++g)
+    if (covers(flush_log_[g % flush_log_size], entry)) return true;
+  return false;
+}
+
+bool MultiLevelTlb::insert(const Entry& entry, FillTicket ticket) noexcept {
+  if (entry.size_log2 > largest_page_log2) return false;
+  const Way way = way_of(pack(entry));
+  if (next_level(0, way.size_log2()) == levels_.size()) return false;
+  if (overtaken(way, ticket)) {
+    ++rejected_fills_;
+    return false;
+  }
+  ++insertions_;
+  const std::uint64_t now = ++clock_;
+  for (std::size_t l = 0; l < levels_.size(); ++l)
+    if (SetAssociativeArray* array = levels_[l].array_for(way.size_log2()))
+      array->remove_conflicts(way, [this, l](const Way& old) {
+        ++levels_[l].stats.evictions;
+        left(l, old);
+      });
+  if (way.prefetched()) ++prefetch_.fills;
+  Way* written =
+      inclusion_ == Inclusion::inclusive ? fill_inclusive(levels_.size(), way, now) : fill_exclusive(way, now);
+  if (levels_[0].takes(way.size_log2())) *prediction(entry.vaddr) = written;
+  return true;
+}
+
+void MultiLevelTlb::flush(const FlushRequest& request) noexcept {
+  flush_log_[generation_++ % flush_log_size] = request;
+  for (std::size_t l = 0; l < levels_.size(); ++l)
+    for (SetAssociativeArray& array : levels_[l].arrays)
+      array.flush(request, [this, l](const Way& way) {
+        ++levels_[l].stats.flushed;
+        left(l, way);
+      });
+}
+
+TlbStats MultiLevelTlb::stats() const {
+  TlbStats result;
+  for (const Level& level : levels_) result.levels.push_back(level.stats);
+  // The clock counts look-ups, so that a hit need not.
+  result.levels[0].hits = clock_ - insertions_ - result.levels[0].misses;
+  result.prefetch = prefetch_;
+  result.flushes = generation_;
+  result.rejected_fills = rejected_fills_;
+  return result;
+}
+
+std::size_t MultiLevelTlb::size() const noexcept {
+  std::size_t sum = 0;
+  for (const Level& level : levels_)
+    for (const SetAssociativeArray& array : level.arrays) sum += array.size();
+  return sum;
+}
+
+std::size_t MultiLevelTlb::capacity() const noexcept {
+  std::size_t sum = 0;
+  for (const Level& level : levels_)
+    for (const SetAssociativeArray& array : level.arrays) sum += array.capacity();
+  return sum;
+}
+
+std::vector<Entry> MultiLevelTlb::entries(std::size_t level) const {
+  std::vector<Entry> result;
+  for (const SetAssociativeArray& array : levels_[level].arrays)
+    for (const Way& way : array.contents())
+      if (way.live()) result.push_back(unpack(packed_of(way)));
+  return result;
+}
+
+}  // namespace vm::mem::tlb
