@@ -12,3 +12,9 @@ void bind_paging(pybind11::module_& module);
 void bind_address_space(pybind11::module_& module);
 /// The scan for roots; GuestMemory and the configurations must be bound before.
 void bind_roots(pybind11::module_& module);
+/// The prefetchers of vm_mem.prefetch.
+void bind_prefetch(pybind11::module_& module);
+/// Adaptive; the other prefetchers must be bound before.
+void bind_prefetch_adaptive(pybind11::module_& module);
+/// Profile.
+void bind_prefetch_profile(pybind11::module_& module);
