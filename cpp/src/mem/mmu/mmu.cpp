@@ -110,7 +110,7 @@ void Mmu::fill(const Translation& t, const WalkRecord& record, bool prefetched, 
 
 void Mmu::prefetch(std::uint64_t vaddr, bool first_use) {
   if (!tlb_.prefetching()) return;
-  tlb_.advise(vaddr, first_use, [this](std::uint64_t candidate) {
+  tlb_.advise(vaddr, first_use, context_, [this](std::uint64_t candidate) {
     const tlb::FillTicket ticket = tlb_.begin_fill();
     WalkRecord record;
     // No access: nothing is checked and no A flag is set. What the entry may be used for is decided at its use.

@@ -25,6 +25,9 @@ class Tlb {
   /// Looks `vaddr` up for `context`. Rights are not checked: ask `hit.allows`. On a miss `hit` is unspecified.
   virtual bool lookup(std::uint64_t vaddr, Context context, Hit& hit) noexcept = 0;
 
+  /// Whether a look-up would hit. Leaves no trace: neither a count nor a use.
+  virtual bool contains(std::uint64_t vaddr, Context context) const noexcept = 0;
+
   /// To be taken before the page tables are read.
   virtual FillTicket begin_fill() const noexcept = 0;
   /// Caches `entry`; an entry of the same page and context is replaced. False, and nothing is cached, when a flush that

@@ -1,0 +1,111 @@
+#pragma once
+/// \file
+/// `UnifiedTlb`: any TLB of this library behind one face, with the flush policy and the prefetcher that its
+/// configuration asks for.
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "vm/mem/prefetch/prefetcher.hpp"
+#include "vm/mem/prefetch/recent_pages.hpp"
+#include "vm/mem/tlb/config.hpp"
+#include "vm/mem/tlb/flush_queue.hpp"
+#include "vm/mem/tlb/tlb.hpp"
+
+namespace vm::mem {
+
+/// What the prefetcher of a `UnifiedTlb` has done. A candidate is refused when the page tables do not map it, late when
+/// it was demanded while it waited for its walk, useful when it was hit before it left the TLB.
+struct PrefetchReport {
+  tlb::PrefetchStats entries;  ///< of the TLB: fills, useful, useless
+  prefetch::Stats advice;      ///< of the prefetcher; with `late` and `refused`
+};
+
+/// Any number of threads may call anything at once, whatever the strategy: `multi_level` takes a lock for it, the others
+/// do not. What is said about each member in `tlb::Tlb` holds, but for `flush`, which follows the policy.
+class UnifiedTlb final : public tlb::Tlb {
+ public:
+  /// `prefetcher`, unless null, takes the place of the one that `config` describes: with `enable_prefetch` an adaptive
+  /// choice among all kinds, `prefetch_distance` pages ahead, behind a perceptron with `enable_prediction`. Throws
+  /// InvalidConfig.
+  explicit UnifiedTlb(const tlb::TlbConfig& config = {}, std::unique_ptr<prefetch::Prefetcher> prefetcher = nullptr);
+  ~UnifiedTlb() override;
+
+  const tlb::TlbConfig& config() const noexcept { return config_; }
+
+  bool lookup(std::uint64_t vaddr, tlb::Context context, tlb::Hit& hit) noexcept override {
+    return tlb_->lookup(vaddr, context, hit);
+  }
+  /// `count` look-ups in order; `paddr[i]` is UINT64_MAX and `hit[i]` is false on a miss. Returns how many hit.
+  std::size_t lookup(const std::uint64_t* vaddr, std::size_t count, tlb::Context context, std::uint64_t* paddr,
+                     bool* hit) noexcept;
+  bool contains(std::uint64_t vaddr, tlb::Context context) const noexcept override {
+    return tlb_->contains(vaddr, context);
+  }
+  tlb::FillTicket begin_fill() const noexcept override { return tlb_->begin_fill(); }
+  bool insert(const tlb::Entry& entry, tlb::FillTicket ticket) noexcept override {
+    return tlb_->insert(entry, ticket);
+  }
+
+  /// Takes effect when the policy says so; at the latest at `barrier`.
+  void flush(const tlb::FlushRequest& request) noexcept override { queue_->request(request); }
+  /// When it returns, every flush asked for before is complete.
+  void barrier() noexcept { queue_->barrier(); }
+  /// Flushes that wait.
+  std::size_t pending_flushes() const noexcept { return queue_->pending(); }
+  tlb::FlushQueueStats flush_stats() const { return queue_->stats(); }
+
+  tlb::TlbStats stats() const override { return tlb_->stats(); }
+  std::size_t size() const noexcept override { return tlb_->size(); }
+  std::size_t capacity() const noexcept override { return tlb_->capacity(); }
+
+  bool prefetching() const noexcept { return prefetcher_ != nullptr; }
+  PrefetchReport prefetch_report() const;
+  /// Name and parameters of the prefetcher; empty without one.
+  std::string describe_prefetcher() const;
+
+  /// To be called after a look-up of `vaddr` that missed, or whose hit was the first use of a prefetched entry. The
+  /// prefetcher learns from it; then `walk(candidate)` is called for up to `walks_per_event` addresses, and answers
+  /// whether it has filled the translation. When another thread is at it, nothing happens: a prefetch is never worth
+  /// waiting for.
+  template <class Walk>
+  void advise(std::uint64_t vaddr, bool first_use, tlb::Context context, Walk&& walk) {
+    std::unique_lock<std::mutex> lock(prefetching_, std::try_to_lock);
+    if (!lock.owns_lock() || prefetcher_ == nullptr) return;
+    learn(vaddr >> page_shift, first_use);
+    for (unsigned walks = 0; walks < walks_per_event && waiting_ != 0;) {
+      const std::uint64_t page = next_waiting();
+      const std::uint64_t candidate = page << page_shift;
+      if (tlb_->contains(candidate, context)) continue;
+      ++walks;
+      settle(page, walk(candidate));
+    }
+  }
+  static constexpr unsigned walks_per_event = 4;
+
+ private:
+  static constexpr unsigned page_shift = 12;
+  static constexpr std::size_t queue_size = 64;  ///< the prefetch queue of Vavouliotis et al., ISCA 2021
+
+  void learn(std::uint64_t page, bool first_use) noexcept;
+  std::uint64_t next_waiting() noexcept;
+  void settle(std::uint64_t page, bool filled) noexcept;
+
+  tlb::TlbConfig config_;
+  std::unique_ptr<tlb::Tlb> tlb_;
+  std::unique_ptr<tlb::FlushQueue> queue_;
+
+  mutable std::mutex prefetching_;  ///< guards what follows
+  std::unique_ptr<prefetch::Prefetcher> prefetcher_;
+  std::array<std::uint64_t, queue_size> ring_{};  ///< candidates that wait for their walk, oldest first
+  std::size_t first_ = 0;
+  std::size_t waiting_ = 0;
+  struct Nothing {};
+  prefetch::RecentPages<Nothing> unused_;  ///< filled and not hit yet; one that has to make room here is held useless
+};
+
+}  // namespace vm::mem

@@ -1,0 +1,148 @@
+#include "vm/mem/mmu/unified_tlb.hpp"
+
+#include <string>
+#include <utility>
+
+#include "vm/mem/prefetch/adaptive.hpp"
+#include "vm/mem/prefetch/perceptron.hpp"
+#include "vm/mem/tlb/hybrid_tlb.hpp"
+#include "vm/mem/tlb/multi_level_tlb.hpp"
+#include "vm/mem/tlb/sharded_tlb.hpp"
+
+namespace vm::mem {
+namespace {
+
+/// `MultiLevelTlb` for many threads.
+class LockedTlb final : public tlb::Tlb {
+ public:
+  explicit LockedTlb(const tlb::TlbConfig& config) : tlb_(config) {}
+
+  bool lookup(std::uint64_t vaddr, tlb::Context context, tlb::Hit& hit) noexcept override {
+    const Lock lock(mutex_);
+    return tlb_.find(vaddr, context, hit);
+  }
+  bool contains(std::uint64_t vaddr, tlb::Context context) const noexcept override {
+    const Lock lock(mutex_);
+    return tlb_.contains(vaddr, context);
+  }
+  tlb::FillTicket begin_fill() const noexcept override {
+    const Lock lock(mutex_);
+    return tlb_.begin_fill();
+  }
+  bool insert(const tlb::Entry& entry, tlb::FillTicket ticket) noexcept override {
+    const Lock lock(mutex_);
+    return tlb_.insert(entry, ticket);
+  }
+  void flush(const tlb::FlushRequest& request) noexcept override {
+    const Lock lock(mutex_);
+    tlb_.flush(request);
+  }
+  tlb::TlbStats stats() const override {
+    const Lock lock(mutex_);
+    return tlb_.stats();
+  }
+  std::size_t size() const noexcept override {
+    const Lock lock(mutex_);
+    return tlb_.size();
+  }
+  std::size_t capacity() const noexcept override { return tlb_.capacity(); }
+
+ private:
+  using Lock = std::lock_guard<std::mutex>;
+
+  mutable std::mutex mutex_;
+  tlb::MultiLevelTlb tlb_;
+};
+
+std::unique_ptr<tlb::Tlb> make_tlb(const tlb::TlbConfig& config) {
+  tlb::validate(config);
+  switch (config.strategy) {
+    case tlb::Strategy::concurrent: return std::make_unique<tlb::ShardedTlb>(config);
+    case tlb::Strategy::hybrid: return std::make_unique<tlb::HybridTlb>(config);
+    case tlb::Strategy::multi_level: break;
+  }
+  return std::make_unique<LockedTlb>(config);
+}
+
+std::unique_ptr<prefetch::Prefetcher> make_prefetcher(const tlb::TlbConfig& config) {
+  if (!config.enable_prefetch) return nullptr;
+  std::unique_ptr<prefetch::Prefetcher> chooser =
+      std::make_unique<prefetch::Adaptive>(prefetch::default_members(config.prefetch_distance));
+  if (!config.enable_prediction) return chooser;
+  return std::make_unique<prefetch::Perceptron>(std::move(chooser));
+}
+
+}  // namespace
+
+UnifiedTlb::UnifiedTlb(const tlb::TlbConfig& config, std::unique_ptr<prefetch::Prefetcher> prefetcher)
+    : config_(config),
+      tlb_(make_tlb(config)),
+      queue_(std::make_unique<tlb::FlushQueue>(*tlb_, config)),
+      prefetcher_(prefetcher != nullptr ? std::move(prefetcher) : make_prefetcher(config)),
+      unused_(tlb_->capacity()) {}
+
+UnifiedTlb::~UnifiedTlb() = default;
+
+std::size_t UnifiedTlb::lookup(const std::uint64_t* vaddr, std::size_t count, tlb::Context context,
+                               std::uint64_t* paddr, bool* hit) noexcept {
+  std::size_t hits = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    tlb::Hit found;
+    hit[i] = tlb_->lookup(vaddr[i], context, found);
+    paddr[i] = hit[i] ? found.paddr : UINT64_MAX;
+    hits += hit[i] ? 1 : 0;
+  }
+  return hits;
+}
+
+void UnifiedTlb::learn(std::uint64_t page, bool first_use) noexcept {
+  if (first_use && unused_.erase(page)) prefetcher_->outcome(page, prefetch::Outcome::useful);
+  for (std::size_t i = 0; i < waiting_ && !first_use; ++i) {
+    std::uint64_t& candidate = ring_[(first_ + i) % queue_size];
+    if (candidate != page) continue;
+    prefetcher_->outcome(page, prefetch::Outcome::late);
+    // What is before it moves up by one.
+    for (std::size_t k = i; k > 0; --k) ring_[(first_ + k) % queue_size] = ring_[(first_ + k - 1) % queue_size];
+    first_ = (first_ + 1) % queue_size;
+    --waiting_;
+    break;
+  }
+  prefetch::Candidates candidates;
+  candidates.begin(page);
+  prefetcher_->observe({page, 0, first_use}, candidates);
+  for (const std::uint64_t candidate : candidates) {
+    bool known = unused_.find(candidate) != nullptr;
+    for (std::size_t i = 0; i < waiting_ && !known; ++i) known = ring_[(first_ + i) % queue_size] == candidate;
+    if (known || waiting_ == queue_size) continue;
+    ring_[(first_ + waiting_++) % queue_size] = candidate;
+  }
+}
+
+std::uint64_t UnifiedTlb::next_waiting() noexcept {
+  const std::uint64_t page = ring_[first_];
+  first_ = (first_ + 1) % queue_size;
+  --waiting_;
+  return page;
+}
+
+void UnifiedTlb::settle(std::uint64_t page, bool filled) noexcept {
+  if (!filled) {
+    prefetcher_->outcome(page, prefetch::Outcome::refused);
+    return;
+  }
+  unused_.insert(page, {}, [&](std::uint64_t gone, const Nothing&) {
+    prefetcher_->outcome(gone, prefetch::Outcome::useless);
+  });
+}
+
+PrefetchReport UnifiedTlb::prefetch_report() const {
+  const std::lock_guard<std::mutex> lock(prefetching_);
+  return {tlb_->stats().prefetch, prefetcher_ == nullptr ? prefetch::Stats{} : prefetcher_->stats()};
+}
+
+std::string UnifiedTlb::describe_prefetcher() const {
+  const std::lock_guard<std::mutex> lock(prefetching_);
+  return prefetcher_ == nullptr ? std::string() : prefetcher_->describe();
+}
+
+}  // namespace vm::mem
