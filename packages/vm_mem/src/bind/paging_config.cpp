@@ -224,6 +224,21 @@ py::object paging_config_to_python(const PagingConfig& config) {
   return std::visit([](const auto& c) { return py::cast(c); }, config);
 }
 
+std::optional<TableRange> tables_from(const py::object& tables) {
+  if (tables.is_none()) return std::nullopt;
+  const auto start = tables.attr("start").cast<std::uint64_t>();
+  const auto stop = tables.attr("stop").cast<std::uint64_t>();
+  if (tables.attr("step").cast<std::int64_t>() != 1 || stop <= start)
+    throw vm::InvalidConfig("tables is " + py::repr(tables).cast<std::string>() +
+                            "; it must be a range of physical addresses, range(first, beyond_last)");
+  return TableRange{start, stop - 1};
+}
+
+py::object tables_to_python(const std::optional<TableRange>& tables) {
+  if (!tables) return py::none();
+  return py::module_::import("builtins").attr("range")(tables->first, py::int_(tables->last) + py::int_(1));
+}
+
 void bind_paging_config(py::module_& module) {
   bind_x86(module);
   bind_riscv(module);

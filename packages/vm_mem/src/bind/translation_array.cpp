@@ -11,8 +11,8 @@
 namespace py = pybind11;
 using namespace vm::mem::paging;
 
-TranslationArray::TranslationArray(std::shared_ptr<AddressSpace> space, Addresses vaddr, Addresses paddr, Infos info,
-                                   vm::Access access, vm::Privilege privilege)
+TranslationArray::TranslationArray(std::shared_ptr<const AddressSpace> space, Addresses vaddr, Addresses paddr,
+                                   Infos info, vm::Access access, vm::Privilege privilege)
     : space_(std::move(space)),
       vaddr_(std::move(vaddr)),
       paddr_(std::move(paddr)),

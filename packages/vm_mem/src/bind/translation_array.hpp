@@ -15,8 +15,8 @@ class TranslationArray {
   using Addresses = pybind11::array_t<std::uint64_t>;
   using Infos = pybind11::array_t<vm::mem::paging::PackedInfo>;
 
-  TranslationArray(std::shared_ptr<vm::mem::paging::AddressSpace> space, Addresses vaddr, Addresses paddr, Infos info,
-                   vm::Access access, vm::Privilege privilege);
+  TranslationArray(std::shared_ptr<const vm::mem::paging::AddressSpace> space, Addresses vaddr, Addresses paddr,
+                   Infos info, vm::Access access, vm::Privilege privilege);
 
   const Addresses& vaddr() const { return vaddr_; }
   const Addresses& paddr() const { return paddr_; }
@@ -40,7 +40,7 @@ class TranslationArray {
   pybind11::array unpack(Unpack&& unpack) const;
   vm::FaultInfo fault_at(std::uint64_t vaddr, vm::mem::paging::PackedInfo info) const;
 
-  std::shared_ptr<vm::mem::paging::AddressSpace> space_;
+  std::shared_ptr<const vm::mem::paging::AddressSpace> space_;
   Addresses vaddr_;
   Addresses paddr_;
   Infos info_;

@@ -12,6 +12,7 @@
 #include "vm/core/counters.hpp"
 #include "vm/mem/guest/mmio.hpp"
 #include "vm/mem/guest/region_pin.hpp"
+#include "vm/mem/mmu/batch_guide.hpp"
 #include "vm/mem/mmu/unified_tlb.hpp"
 #include "vm/mem/paging/address_space.hpp"
 #include "vm/mem/tlb/walk_cache.hpp"
@@ -61,8 +62,10 @@ class Mmu {
   /// As `translate`, with the fault in the result. Throws ClosedError once the memory is closed.
   paging::Translation try_translate(GuestVirtual vaddr, Access access = Access::read,
                                     Privilege privilege = Privilege::supervisor);
-  /// As `AddressSpace::translate`. Goes through the TLB or around it, whichever the first elements show to be faster;
-  /// answers are the same, but what goes around leaves no trace in TLB and statistics other than `bypassed`.
+  /// As `AddressSpace::translate`. Small batches go through the TLB; large ones when `BatchGuide` expects it to pay,
+  /// and around it when not, with several threads, or when `request` names an engine. The answers are the same; what
+  /// goes around is counted in `bypassed`, and a few of its elements are looked up and filled to see whether the next
+  /// batch should do otherwise. Batches do not feed the prefetcher.
   void translate(const std::uint64_t* vaddr, std::size_t count, std::uint64_t* paddr, paging::PackedInfo* info,
                  const paging::BatchRequest& request = {});
 
@@ -119,12 +122,15 @@ class Mmu {
                            paging::WalkRecord& record);
   void fill(const paging::Translation& t, const paging::WalkRecord& record, bool prefetched, tlb::FillTicket ticket);
   void prefetch(std::uint64_t vaddr, bool first_use);
+  void go_around(const std::uint64_t* vaddr, std::size_t count, std::uint64_t* paddr, paging::PackedInfo* info,
+                 const paging::BatchRequest& request, std::size_t fill_interval);
   paging::Translation finish(const paging::Translation& t, const paging::WalkRecord& record, tlb::FillTicket ticket);
   /// Cuts an access at its borders and checks all of it.
   std::vector<Piece> pieces(std::uint64_t vaddr, std::uint64_t size, Access access, Privilege privilege);
   /// The first piece of it.
   Piece piece(std::uint64_t vaddr, std::uint64_t size, Access access, Privilege privilege);
 
+  class Batch;
   enum Counter : std::size_t { walks, faults, prefetch_walks, bypassed, mmio_reads, mmio_writes };
 
   std::shared_ptr<GuestMemory> memory_;
@@ -136,6 +142,7 @@ class Mmu {
   tlb::WalkCache walk_cache_;
   MmioManager mmio_;
   CounterSet counters_;
+  BatchGuide guide_;
   std::mutex change_;  ///< held from a change of the tables to the end of its flush
 };
 

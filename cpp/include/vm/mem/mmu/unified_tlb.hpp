@@ -40,9 +40,9 @@ class UnifiedTlb final : public tlb::Tlb {
   bool lookup(std::uint64_t vaddr, tlb::Context context, tlb::Hit& hit) noexcept override {
     return tlb_->lookup(vaddr, context, hit);
   }
-  /// `count` look-ups in order; `paddr[i]` is UINT64_MAX and `hit[i]` is false on a miss. Returns how many hit.
-  std::size_t lookup(const std::uint64_t* vaddr, std::size_t count, tlb::Context context, std::uint64_t* paddr,
-                     bool* hit) noexcept;
+  /// `count` look-ups in order: whether they hit in `found`, and then `hit`. Returns how many hit.
+  std::size_t lookup(const std::uint64_t* vaddr, std::size_t count, tlb::Context context, tlb::Hit* hit,
+                     bool* found) noexcept;
   bool contains(std::uint64_t vaddr, tlb::Context context) const noexcept override {
     return tlb_->contains(vaddr, context);
   }
