@@ -28,17 +28,17 @@ SetAssociativeArray::SetAssociativeArray(const ArrayConfig& config, std::uint64_
 Way* SetAssociativeArray::find_same(const Way& like) noexcept {
   if (counts_[like.size_log2()] == 0) return nullptr;
   // The ASID of a global entry means nothing: copies of one entry may differ in it.
-  const std::uint64_t care = like.global() ? 0xFFFF'0000 : 0xFFFF'FFFF;
-  Way* set = set_of(like.page());
+  const std::uint32_t care = like.global() ? Way::vmid_mask : UINT32_MAX;
+  Way* set = set_of(like.vaddr(), like.size_log2());
   for (std::uint32_t w = 0; w < ways_; ++w)
-    if (set[w].live() && set[w].page() == like.page() && set[w].global() == like.global() &&
-        ((set[w].owner ^ like.owner) & care) == 0)
+    if (set[w].is_page(like.vaddr(), like.size_log2()) && set[w].global() == like.global() &&
+        ((set[w].context ^ like.context) & care) == 0)
       return &set[w];
   return nullptr;
 }
 
 Way* SetAssociativeArray::insert(const Way& entry, std::uint64_t now, Way& evicted) noexcept {
-  Way* set = set_of(entry.page());
+  Way* set = set_of(entry.vaddr(), entry.size_log2());
   const std::uint32_t w = victim(set);
   Way& way = set[w];
   evicted = way;

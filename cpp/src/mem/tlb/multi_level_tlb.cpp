@@ -13,6 +13,34 @@ std::uint64_t prediction_count(std::size_t entries) noexcept {
   return count;
 }
 
+// What the elements of a batch have in common.
+struct Run {
+  Way* const* predictions;
+  std::uint64_t mask;
+  const std::uint64_t* vaddr;
+  std::uint64_t* paddr;
+  PackedHit* facts;
+  std::uint64_t start;  // time of element 0
+  std::uint64_t mark;  // of the context
+};
+
+// Answers elements from `i` on until one is not a predicted hit, and returns that one's index. A function of its own,
+// because in a loop that also calls the slow path the compiler keeps half of the variables in memory.
+template <bool with_facts>
+[[gnu::noinline]] std::size_t hit_run(const Run& run, std::size_t i, std::size_t count) noexcept {
+  const Run r = run;
+  const std::uint64_t end = r.start + count;
+  for (std::uint64_t now = r.start + i; now != end; ++now) {
+    const std::uint64_t address = r.vaddr[now - r.start];
+    Way* way = r.predictions[address >> 12 & r.mask];
+    if (!way->hits(address, r.mark)) return now - r.start;
+    way->used = now;
+    r.paddr[now - r.start] = way->translate(address);
+    if constexpr (with_facts) r.facts[now - r.start] = way->facts;
+  }
+  return count;
+}
+
 }  // namespace
 
 MultiLevelTlb::MultiLevelTlb(const TlbConfig& config) : inclusion_(config.inclusion) {
@@ -31,6 +59,7 @@ MultiLevelTlb::MultiLevelTlb(const TlbConfig& config) : inclusion_(config.inclus
         for (unsigned size = smallest_page_log2; size <= largest_page_log2; ++size)
           if (!level.takes(size)) level.array_of[size] = a;
   }
+  enter(0);
   std::size_t entries = 0;
   for (const SetAssociativeArray& array : levels_[0].arrays) entries += array.capacity();
   const std::uint64_t count = prediction_count(entries);
@@ -41,74 +70,89 @@ MultiLevelTlb::MultiLevelTlb(const TlbConfig& config) : inclusion_(config.inclus
 
 MultiLevelTlb::~MultiLevelTlb() = default;
 
+// Makes `context` the one that look-ups compare with.
+void MultiLevelTlb::enter(std::uint32_t context) noexcept {
+  const auto known = std::find_if(recent_.begin(), recent_.end(), [context](const Marked& m) {
+    return m.mark != 0 && m.context == context;
+  });
+  if (known != recent_.end()) {
+    current_ = *known;
+    return;
+  }
+  if (last_mark_ == page_offset_mask) {
+    // All marks have been given: no entry may keep one that will mean another context.
+    for (SetAssociativeArray& array : levels_[0].arrays) array.clear_marks();
+    recent_.fill({});
+    last_mark_ = 0;
+  }
+  ++last_mark_;
+  current_ = {context, last_mark_};
+  recent_[last_mark_ % recent_contexts] = current_;
+}
+
 // The rest of a look-up that its prediction did not answer. Out of line, so that a hit is all that callers inline.
-Way* MultiLevelTlb::find_slowly(std::uint64_t vaddr, std::uint64_t context, std::uint64_t now, Hit& hit) noexcept {
+MultiLevelTlb::Found MultiLevelTlb::find_slowly(std::uint64_t vaddr, std::uint32_t context,
+                                                std::uint64_t now) noexcept {
+  if (context != current_.context) enter(context);
   for (std::size_t l = 0; l < levels_.size(); ++l) {
     for (SetAssociativeArray& array : levels_[l].arrays) {
       Way* way = array.find(vaddr, context);
       if (way == nullptr) continue;
-      hit.tlb_level = static_cast<std::uint8_t>(l);
-      hit.prefetched = way->prefetched();
-      if (way->prefetched()) use_prefetched(*way);
-      // A global entry's ASID means nothing, so it becomes the one that asks: its next look-up is a predicted hit.
-      way->owner = context;
+      const bool prefetched = way->prefetched();
+      if (prefetched) use_prefetched(*way);
       way->used = now;
+      way->set_mark(current_.mark);
       if (l != 0) {
         ++levels_[l].stats.hits;
         way = promote(l, way, now);
       }
       if (levels_[0].takes(way->size_log2())) *prediction(vaddr) = way;
-      return way;
+      return {way, static_cast<std::uint8_t>(l), prefetched};
     }
     ++levels_[l].stats.misses;
   }
-  return nullptr;
+  return {nullptr, 0, false};
 }
 
 template <bool with_facts>
-std::size_t MultiLevelTlb::lookup_batch(const std::uint64_t* vaddr, std::size_t count, std::uint64_t context,
+std::size_t MultiLevelTlb::lookup_batch(const std::uint64_t* vaddr, std::size_t count, std::uint32_t context,
                                         std::uint64_t* paddr, PackedHit* facts) noexcept {
-  // The clock and the table stay in registers: through memory, each look-up would wait for the one before.
-  std::uint64_t now = clock_;
-  Way* const* const predictions = predictions_.get();
-  const std::uint64_t mask = prediction_mask_;
+  if (context != current_.context) enter(context);
+  const std::uint64_t start = clock_ + 1;
+  clock_ += count;
   std::size_t misses = 0;
+  const Run run{predictions_.get(), prediction_mask_, vaddr, paddr, facts, start, current_.mark};
   for (std::size_t i = 0; i < count; ++i) {
-    const std::uint64_t address = vaddr[i];
-    Way* way = predictions[address >> 12 & mask];
-    ++now;
-    if (!way->contains(address) || way->owner != context) {
-      Hit hit;
-      way = find_slowly(address, context, now, hit);
-      if (way == nullptr) {
-        ++misses;
-        paddr[i] = no_address;
-        if constexpr (with_facts) facts[i] = 0;
-        continue;
-      }
+    i = hit_run<with_facts>(run, i, count);
+    if (i == count) break;
+    Way* way = find_slowly(vaddr[i], context, start + i).way;
+    if (way == nullptr) {
+      ++misses;
+      paddr[i] = no_address;
+      if constexpr (with_facts) facts[i] = 0;
+    } else {
+      way->used = start + i;
+      paddr[i] = way->translate(vaddr[i]);
+      if constexpr (with_facts) facts[i] = way->facts;
     }
-    way->used = now;
-    paddr[i] = way->translate(address);
-    if constexpr (with_facts) facts[i] = way->facts();
   }
-  clock_ = now;
   return count - misses;
 }
 
 std::size_t MultiLevelTlb::lookup(const std::uint64_t* vaddr, std::size_t count, Context context, std::uint64_t* paddr,
                                   PackedHit* facts) noexcept {
-  return facts == nullptr ? lookup_batch<false>(vaddr, count, meta_context(context), paddr, nullptr)
-                          : lookup_batch<true>(vaddr, count, meta_context(context), paddr, facts);
+  return facts == nullptr ? lookup_batch<false>(vaddr, count, context_word(context), paddr, nullptr)
+                          : lookup_batch<true>(vaddr, count, context_word(context), paddr, facts);
 }
 
 // The first use of a prefetched entry; its copies are used with it.
 void MultiLevelTlb::use_prefetched(Way& way) noexcept {
   ++prefetch_.useful;
-  way.owner &= ~Way::prefetched_bit;
+  way.facts &= ~packed_hit_prefetched;
   if (inclusion_ == Inclusion::exclusive) return;
   for (Level& level : levels_)
     if (SetAssociativeArray* array = level.array_for(way.size_log2()))
-      if (Way* copy = array->find_same(way)) copy->owner &= ~Way::prefetched_bit;
+      if (Way* copy = array->find_same(way)) copy->facts &= ~packed_hit_prefetched;
 }
 
 Way* MultiLevelTlb::promote(std::size_t from, Way* way, std::uint64_t now) noexcept {
@@ -185,7 +229,7 @@ bool MultiLevelTlb::overtaken(const Way& entry, FillTicket ticket) const noexcep
 
 bool MultiLevelTlb::insert(const Entry& entry, FillTicket ticket) noexcept {
   if (entry.size_log2 > largest_page_log2) return false;
-  const Way way = way_of(pack(entry));
+  Way way = way_of(pack(entry));
   if (next_level(0, way.size_log2()) == levels_.size()) return false;
   if (overtaken(way, ticket)) {
     ++rejected_fills_;
@@ -199,7 +243,10 @@ bool MultiLevelTlb::insert(const Entry& entry, FillTicket ticket) noexcept {
         ++levels_[l].stats.evictions;
         left(l, old);
       });
-  if (way.prefetched()) ++prefetch_.fills;
+  if (way.prefetched())
+    ++prefetch_.fills;  // and no mark: its first use is counted
+  else if (way.context == current_.context)
+    way.set_mark(current_.mark);
   Way* written =
       inclusion_ == Inclusion::inclusive ? fill_inclusive(levels_.size(), way, now) : fill_exclusive(way, now);
   if (levels_[0].takes(way.size_log2())) *prediction(entry.vaddr) = written;

@@ -14,72 +14,78 @@
 namespace vm::mem::tlb {
 
 /// The facts of a hit but its address, in 32 bits, so that a batch writes 12 bytes an element. 0 is a miss.
-/// Bits 0..5 rights, 6..11 usable, 12..17 log2 of the page size, 18..20 level of the tables, 21 global.
+/// Bits 0..5 log2 of the page size, 6..11 rights, 12..17 usable, 18..20 level of the tables, 21 global, 22 prefetched
+/// and not used yet.
 using PackedHit = std::uint32_t;
-constexpr Rights rights_of(PackedHit hit) noexcept { return hit & 63; }
-constexpr Rights usable_of(PackedHit hit) noexcept { return hit >> 6 & 63; }
-constexpr unsigned size_log2_of(PackedHit hit) noexcept { return hit >> 12 & 63; }
+constexpr unsigned size_log2_of(PackedHit hit) noexcept { return hit & 63; }
+constexpr Rights rights_of(PackedHit hit) noexcept { return hit >> 6 & 63; }
+constexpr Rights usable_of(PackedHit hit) noexcept { return hit >> 12 & 63; }
 constexpr int level_of(PackedHit hit) noexcept { return static_cast<int>(hit >> 18 & 7); }
 constexpr bool is_global(PackedHit hit) noexcept { return (hit >> 21 & 1) != 0; }
+inline constexpr PackedHit packed_hit_prefetched = PackedHit{1} << 22;
 
-/// One way of a set: a PackedEntry rearranged so that a hit takes two compares and one addition, and two ways share a
-/// cache line.
+/// One way of a set: a PackedEntry rearranged so that the common hit takes one compare and one addition.
 ///
-/// tag     bits 12..63 of the page's first address; bits 0..5 size_log2, 6..8 level, 9 global
-/// owner   bits 0..15 ASID, 16..31 VMID, 32 empty, 33 prefetched and not used yet; equal to a context's word only when
-///         a hit for that context needs no further thought
-/// addend  bits 12..63 of physical minus virtual address; bits 0..5 rights, 6..11 usable
-/// used    the clock when it was last filled or hit; stays when a way is emptied, as the state of real arrays does
+/// The low bits of `page`, which no page's address has, are a mark: the number that an owner of arrays has given to the
+/// one context for which a hit needs no further thought, or 0 when there is none.
 struct Way {
-  std::uint64_t tag = 0;
-  std::uint64_t owner = std::uint64_t{1} << 32;
-  std::uint64_t addend = 0;
-  std::uint64_t used = 0;
+  std::uint64_t page = 0;     ///< the page's first byte; bits 0..11 the mark
+  std::uint64_t mask = 0;     ///< the bits that addresses in the page have in common
+  std::uint64_t addend = 0;   ///< physical minus virtual address
+  std::uint64_t used = 0;     ///< when it was last filled or hit; survives flushes, as the state of real arrays does
+  std::uint32_t context = 0;  ///< ASID in the low half, VMID in the high one
+  PackedHit facts = 0;        ///< 0: empty
 
-  static constexpr std::uint64_t empty_bit = std::uint64_t{1} << 32;
-  static constexpr std::uint64_t prefetched_bit = std::uint64_t{1} << 33;
-  static constexpr std::uint64_t global_bit = 1 << 9;
-  /// What tells pages apart: the address and the size.
-  static constexpr std::uint64_t page_mask = ~std::uint64_t{0xFC0};
+  static constexpr std::uint32_t vmid_mask = 0xFFFF'0000;
 
-  constexpr bool live() const noexcept { return (owner & empty_bit) == 0; }
-  constexpr bool prefetched() const noexcept { return (owner & prefetched_bit) != 0; }
-  constexpr bool global() const noexcept { return (tag & global_bit) != 0; }
-  constexpr unsigned size_log2() const noexcept { return size_of_tag(tag); }
-  constexpr std::uint64_t page() const noexcept { return tag & page_mask; }
-  /// Whether the page contains `vaddr`; an empty way may say so too.
-  constexpr bool contains(std::uint64_t vaddr) const noexcept { return (vaddr ^ tag) >> size_log2() == 0; }
-  /// Whether it is live and answers for the context whose word is `context`.
-  constexpr bool answers_for(std::uint64_t context) const noexcept {
-    const std::uint64_t care = global() ? 0xFFFF'0000 | empty_bit : 0xFFFF'FFFF | empty_bit;
-    return ((owner ^ context) & care) == 0;
+  constexpr bool live() const noexcept { return facts != 0; }
+  constexpr bool prefetched() const noexcept { return (facts & packed_hit_prefetched) != 0; }
+  constexpr bool global() const noexcept { return is_global(facts); }
+  constexpr unsigned size_log2() const noexcept { return size_log2_of(facts); }
+  constexpr std::uint64_t vaddr() const noexcept { return page & ~page_offset_mask; }
+  constexpr void set_mark(std::uint64_t mark) noexcept { page = vaddr() | mark; }
+
+  /// Whether it answers `address` for the context that has `mark`, without further thought. `mark` is not 0.
+  constexpr bool hits(std::uint64_t address, std::uint64_t mark) const noexcept {
+    return ((address & mask) | mark) == page;
   }
-  constexpr std::uint64_t translate(std::uint64_t vaddr) const noexcept { return vaddr + (addend & ~page_offset_mask); }
-  constexpr PackedHit facts() const noexcept {
-    return static_cast<PackedHit>((addend & page_offset_mask) | (tag & 0x3FF) << 12);
+  /// Whether it answers for `asked`: its own context or, when it is global, any of its VMID.
+  constexpr bool answers_context(std::uint32_t asked) const noexcept {
+    return ((context ^ asked) & (global() ? vmid_mask : UINT32_MAX)) == 0;
   }
+  /// Whether it is live and of the page of 2^size bytes that begins at `first`.
+  constexpr bool is_page(std::uint64_t first, unsigned size) const noexcept {
+    return vaddr() == first && size_log2() == size;
+  }
+  constexpr std::uint64_t translate(std::uint64_t address) const noexcept { return address + addend; }
 };
-static_assert(sizeof(Way) == 32);
+static_assert(sizeof(Way) == 40);
+
+constexpr std::uint32_t context_word(Context context) noexcept {
+  return static_cast<std::uint32_t>(meta_context(context));
+}
 
 constexpr Way way_of(const PackedEntry& p) noexcept {
-  const std::uint64_t address = p.tag & ~page_offset_mask;
+  const unsigned size = size_of_tag(p.tag);
   Way way;
-  way.tag = p.tag | (p.meta >> meta_level_shift & 7) << 6 | ((p.meta & meta_global) != 0 ? Way::global_bit : 0);
-  way.owner = (p.meta & 0xFFFF'FFFF) | ((p.meta & meta_prefetched) != 0 ? Way::prefetched_bit : 0);
-  way.addend = ((p.frame & ~page_offset_mask) - address) | (p.frame & page_offset_mask);
+  way.page = p.tag & ~page_offset_mask;
+  way.mask = UINT64_MAX << size;
+  way.addend = (p.frame & ~page_offset_mask) - (p.tag & ~page_offset_mask);
+  way.context = static_cast<std::uint32_t>(p.meta);
+  way.facts =
+      static_cast<PackedHit>(size | (p.frame & page_offset_mask) << 6 | (p.meta >> meta_level_shift & 31) << 18);
   return way;
 }
 
+/// A live way as an entry.
 constexpr PackedEntry packed_of(const Way& way) noexcept {
-  return {way.page(),
-          (way.translate(way.tag & ~page_offset_mask)) | (way.addend & page_offset_mask),
-          (way.owner & 0xFFFF'FFFF) | (way.tag >> 6 & 7) << meta_level_shift | (way.global() ? meta_global : 0) |
-              (way.prefetched() ? meta_prefetched : 0)};
+  return {way.vaddr() | way.size_log2(), way.translate(way.vaddr()) | (way.facts >> 6 & page_offset_mask),
+          way.context | static_cast<std::uint64_t>(way.facts >> 18 & 31) << meta_level_shift};
 }
 
 /// Whether `request` covers a live way.
 constexpr bool covers(const FlushRequest& request, const Way& way) noexcept {
-  return covers(request, way.page(), (way.owner & 0xFFFF'FFFF) | (way.global() ? meta_global : 0));
+  return covers(request, way.vaddr() | way.size_log2(), way.context | (way.global() ? meta_global : 0));
 }
 
 /// Sets x ways. A page's set is its number, counted in pages of its own size, modulo the sets. Look-ups probe only the
@@ -89,13 +95,14 @@ class SetAssociativeArray {
   /// `config` is within the ranges that `validate(const TlbConfig&)` checks. `seed` is of random replacement.
   SetAssociativeArray(const ArrayConfig& config, std::uint64_t seed);
 
-  /// The way that answers for `vaddr`, or nullptr. O(sizes present x ways). `context` is `meta_context`'s word.
-  Way* find(std::uint64_t vaddr, std::uint64_t context) noexcept {
+  /// The way that answers for `vaddr`, or nullptr. O(sizes present x ways).
+  Way* find(std::uint64_t vaddr, std::uint32_t context) noexcept {
     for (std::uint64_t sizes = sizes_; sizes != 0; sizes &= sizes - 1) {
-      const std::uint64_t page = tag_of(vaddr, lowest_bit(sizes));
-      Way* set = set_of(page);
+      const unsigned size = lowest_bit(sizes);
+      const std::uint64_t first = vaddr >> size << size;
+      Way* set = set_of(first, size);
       for (std::uint32_t w = 0; w < ways_; ++w)
-        if (set[w].page() == page && set[w].answers_for(context)) return &set[w];
+        if (set[w].is_page(first, size) && set[w].answers_context(context)) return &set[w];
     }
     return nullptr;
   }
@@ -108,10 +115,10 @@ class SetAssociativeArray {
   template <class Removed>
   void remove_conflicts(const Way& entry, Removed&& removed) noexcept {
     if (counts_[entry.size_log2()] == 0) return;
-    Way* set = set_of(entry.page());
+    Way* set = set_of(entry.vaddr(), entry.size_log2());
     for (std::uint32_t w = 0; w < ways_; ++w)
-      if (set[w].page() == entry.page() && set[w].live() &&
-          (set[w].answers_for(entry.owner & 0xFFFF'FFFF) || entry.answers_for(set[w].owner & 0xFFFF'FFFF)))
+      if (set[w].is_page(entry.vaddr(), entry.size_log2()) &&
+          (set[w].answers_context(entry.context) || entry.answers_context(set[w].context)))
         take(set[w], removed);
   }
 
@@ -121,9 +128,7 @@ class SetAssociativeArray {
   Way* insert(const Way& entry, std::uint64_t now, Way& evicted) noexcept;
 
   /// Empties a live way.
-  void remove(Way& way) noexcept {
-    take(way, [](const Way&) {});
-  }
+  void remove(Way& way) noexcept { take(way, [](const Way&) {}); }
 
   /// Empties the ways that `request` covers, and calls `removed(const Way&)` for each before it goes. Pages are probed
   /// one by one as long as that touches fewer ways than going through all of them.
@@ -143,7 +148,7 @@ class SetAssociativeArray {
         continue;
       }
       for (std::uint64_t page = first_page; page <= last_page; ++page) {
-        Way* set = set_of(tag_of(page << size, size));
+        Way* set = set_of(page << size, size);
         for (std::uint32_t w = 0; w < ways_; ++w)
           if (set[w].live() && set[w].size_log2() == size && covers(request, set[w])) take(set[w], removed);
       }
@@ -151,6 +156,11 @@ class SetAssociativeArray {
     if (by_page && scan == 0) return;
     for (Way& way : ways_storage_)
       if (way.live() && covers(request, way)) take(way, removed);
+  }
+
+  /// Takes the marks of all ways away.
+  void clear_marks() noexcept {
+    for (Way& way : ways_storage_) way.set_mark(0);
   }
 
   std::size_t size() const noexcept { return live_; }
@@ -170,14 +180,15 @@ class SetAssociativeArray {
     return n;
 #endif
   }
-  Way* set_of(std::uint64_t page) noexcept {
-    return ways_storage_.data() + std::size_t{sets_(page >> size_of_tag(page))} * ways_;
+  Way* set_of(std::uint64_t vaddr, unsigned size) noexcept {
+    return ways_storage_.data() + std::size_t{sets_(vaddr >> size)} * ways_;
   }
   template <class Removed>
   void take(Way& way, Removed&& removed) noexcept {
     removed(static_cast<const Way&>(way));
     forget_size(way.size_log2());
-    way.owner = Way::empty_bit;
+    way.page = 0;
+    way.facts = 0;
   }
   void forget_size(unsigned size_log2) noexcept {
     --live_;

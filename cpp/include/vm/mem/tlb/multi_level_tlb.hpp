@@ -26,8 +26,9 @@ namespace vm::mem::tlb {
 /// real processors: either entry may answer until a flush.
 ///
 /// A first-level hit is answered by a table of predictions, one for each low part of a page number: a prediction is
-/// only where to look, the entry itself is compared, so a stale one costs time and never an answer. Recency is the
-/// time of the last use, written into the entry: one store, and true LRU and tree-PLRU both follow from it.
+/// only where to look, the entry itself is compared, so a stale one costs time and never an answer. So that one compare
+/// is enough, recent contexts have numbers, and an entry is marked with the number of the context that used it last.
+/// Recency is the time of the last use, written into the entry: one store, and true LRU and tree-PLRU follow from it.
 ///
 /// Not thread-safe: one thread at a time, also for `stats` and `size`.
 class MultiLevelTlb final : public Tlb {
@@ -41,22 +42,21 @@ class MultiLevelTlb final : public Tlb {
   /// `lookup` without the virtual call, for callers that know the type.
   bool find(std::uint64_t vaddr, Context context, Hit& hit) noexcept {
     const std::uint64_t now = ++clock_;
-    Way* way = *prediction(vaddr);
-    if (!way->contains(vaddr) || way->owner != meta_context(context)) {
-      way = find_slowly(vaddr, meta_context(context), now, hit);
-      if (way == nullptr) return false;
-    } else {
-      way->used = now;
-      hit.prefetched = false;
-      hit.tlb_level = 0;
+    Found found{*prediction(vaddr), 0, false};
+    if (context_word(context) != current_.context || !found.way->hits(vaddr, current_.mark)) {
+      found = find_slowly(vaddr, context_word(context), now);
+      if (found.way == nullptr) return false;
     }
-    const PackedHit facts = way->facts();
-    hit.paddr = way->translate(vaddr);
+    found.way->used = now;
+    const PackedHit facts = found.way->facts;
+    hit.paddr = found.way->translate(vaddr);
     hit.rights = rights_of(facts);
     hit.usable = usable_of(facts);
     hit.size_log2 = static_cast<std::uint8_t>(size_log2_of(facts));
     hit.level = static_cast<std::int8_t>(level_of(facts));
     hit.global = is_global(facts);
+    hit.prefetched = found.prefetched;
+    hit.tlb_level = found.level;
     return true;
   }
 
@@ -83,6 +83,16 @@ class MultiLevelTlb final : public Tlb {
   std::vector<Entry> entries(std::size_t level) const;
 
  private:
+  // Small enough for two registers: a hit that went through memory would cost its callers more than the look-up.
+  struct Found {
+    Way* way;  // in the level where it is now; nullptr for a miss
+    std::uint8_t level;
+    bool prefetched;
+  };
+  struct Marked {
+    std::uint32_t context = 0;
+    std::uint64_t mark = 0;  // 0: none
+  };
   struct Level {
     std::vector<SetAssociativeArray> arrays;
     std::array<std::uint8_t, 64> array_of;  // by log2 of the page size; `none` when the level does not take it
@@ -96,13 +106,13 @@ class MultiLevelTlb final : public Tlb {
   };
 
   Way** prediction(std::uint64_t vaddr) noexcept { return &predictions_[vaddr >> 12 & prediction_mask_]; }
-  Way* find_slowly(std::uint64_t vaddr, std::uint64_t context, std::uint64_t now, Hit& hit) noexcept;
+  Found find_slowly(std::uint64_t vaddr, std::uint32_t context, std::uint64_t now) noexcept;
   template <bool with_facts>
-  std::size_t lookup_batch(const std::uint64_t* vaddr, std::size_t count, std::uint64_t context, std::uint64_t* paddr,
+  std::size_t lookup_batch(const std::uint64_t* vaddr, std::size_t count, std::uint32_t context, std::uint64_t* paddr,
                            PackedHit* facts) noexcept;
+  void enter(std::uint32_t context) noexcept;
   Way* promote(std::size_t from, Way* way, std::uint64_t now) noexcept;
   void use_prefetched(Way& way) noexcept;
-  Way* write(std::size_t level, const Way& entry, std::uint64_t now) noexcept;
   Way* fill_inclusive(std::size_t end, const Way& entry, std::uint64_t now) noexcept;
   Way* fill_exclusive(const Way& entry, std::uint64_t now) noexcept;
   void left(std::size_t level, const Way& way) noexcept;
@@ -110,11 +120,15 @@ class MultiLevelTlb final : public Tlb {
   bool overtaken(const Way& entry, FillTicket ticket) const noexcept;
 
   static constexpr std::size_t flush_log_size = 64;
+  static constexpr std::size_t recent_contexts = 8;
 
   std::uint64_t clock_ = 0;  // look-ups and insertions
   std::uint64_t prediction_mask_ = 0;
   std::unique_ptr<Way*[]> predictions_;  // ways of level 0, or `nothing_`
+  Marked current_;  // the context of the last look-up
   std::vector<Level> levels_;
+  std::array<Marked, recent_contexts> recent_;
+  std::uint64_t last_mark_ = 0;
   Inclusion inclusion_;
   Way nothing_;
   std::uint64_t insertions_ = 0;
