@@ -7,6 +7,7 @@
 #include "mem/guest/file.hpp"
 #include "vm/core/address.hpp"
 #include "vm/core/error.hpp"
+#include "vm/mem/guest/page_filler.hpp"
 
 namespace vm::mem {
 
@@ -47,6 +48,21 @@ void for_each_piece(const RegionTable& table, std::uint64_t paddr, std::uint64_t
   }
 }
 
+/// The mapping for a view; when its users could not wait for missing pages, one that also keeps the pages there.
+std::shared_ptr<HostMapping> held_mapping(const Region& region, std::uint64_t offset, std::uint64_t size) {
+  PageFiller* filler = region.mapping == nullptr ? nullptr : region.mapping->filler();
+  if (filler == nullptr) return region.mapping;
+  auto pages = filler->hold(static_cast<std::uint64_t>(region.host - region.mapping->data()) + offset, size);
+  if (pages == nullptr) return region.mapping;
+  struct Held {
+    std::shared_ptr<HostMapping> mapping;
+    std::shared_ptr<void> pages;  // let go of first
+  };
+  auto held = std::make_shared<Held>(Held{region.mapping, std::move(pages)});
+  HostMapping* mapping = held->mapping.get();
+  return {std::move(held), mapping};
+}
+
 }  // namespace
 
 ImageFormat parse_image_format(const std::string& name) {
@@ -84,7 +100,9 @@ std::shared_ptr<GuestMemory> GuestMemory::file(const std::string& path, const Fi
 }
 
 GuestMemory::GuestMemory(RegionTable regions, ImageFacts facts)
-    : facts_(std::move(facts)), table_(std::make_shared<const RegionTable>(std::move(regions))) {}
+    : facts_(std::move(facts)),
+      table_(std::make_shared<const RegionTable>(std::move(regions))),
+      lazy_(table_->lazy()) {}
 
 std::shared_ptr<const RegionTable> GuestMemory::table() const {
   const std::lock_guard<std::mutex> lock(mutex_);
@@ -95,6 +113,7 @@ std::shared_ptr<const RegionTable> GuestMemory::table() const {
 void GuestMemory::read(std::uint64_t paddr, void* destination, std::uint64_t size) const {
   const auto regions = table();
   regions->require(paddr, size, "read");
+  regions->require_present(paddr, size);
   auto* to = static_cast<std::byte*>(destination);
   for_each_piece(*regions, paddr, size, [to](const std::byte* host, std::uint64_t done, std::uint64_t count) {
     std::memcpy(to + done, host, count);
@@ -104,6 +123,7 @@ void GuestMemory::read(std::uint64_t paddr, void* destination, std::uint64_t siz
 void GuestMemory::write(std::uint64_t paddr, const void* source, std::uint64_t size) {
   const auto regions = table();
   regions->require_writable(paddr, size, "write");
+  regions->require_present(paddr, size);
   const auto* from = static_cast<const std::byte*>(source);
   for_each_piece(*regions, paddr, size, [from](std::byte* host, std::uint64_t done, std::uint64_t count) {
     std::memcpy(host, from + done, count);
@@ -122,7 +142,7 @@ HostView GuestMemory::view(std::uint64_t paddr, std::uint64_t size) const {
                          "; a view lies in one region: read a copy, or take one view of each",
                      paddr, size);
   }
-  return {region->host + offset, region->writable, region->mapping};
+  return {region->host + offset, region->writable, held_mapping(*region, offset, size)};
 }
 
 void GuestMemory::add(const GuestMemory& other) {
@@ -174,6 +194,7 @@ bool GuestMemory::closed() const noexcept {
 }
 
 void GuestMemory::replace_table(std::shared_ptr<const RegionTable> table) noexcept {
+  lazy_.store(table->lazy(), std::memory_order_relaxed);
   table_ = std::move(table);
   generation_.fetch_add(1, std::memory_order_release);
 }

@@ -6,6 +6,8 @@
 
 #include "vm/core/address.hpp"
 #include "vm/core/error.hpp"
+#include "vm/mem/guest/mapping.hpp"
+#include "vm/mem/guest/page_filler.hpp"
 
 namespace vm::mem {
 
@@ -19,6 +21,10 @@ std::string region_text(const Region& region) {
 
 std::string request_text(std::uint64_t paddr, std::uint64_t size, const char* what) {
   return std::string(what) + " of " + std::to_string(size) + " bytes at " + hex(paddr);
+}
+
+PageFiller* filler_of(const Region& region) noexcept {
+  return region.mapping == nullptr ? nullptr : region.mapping->filler();
 }
 
 /// The first address of [paddr, last] that no region holds.
@@ -52,7 +58,10 @@ RegionTable::RegionTable(std::vector<Region> regions) : regions_(std::move(regio
   }
   std::sort(regions_.begin(), regions_.end(), [](const Region& a, const Region& b) { return a.base < b.base; });
   bases_.reserve(regions_.size());
-  for (const Region& region : regions_) bases_.push_back(region.base);
+  for (const Region& region : regions_) {
+    bases_.push_back(region.base);
+    lazy_ = lazy_ || filler_of(region) != nullptr;
+  }
   for (std::size_t i = 1; i < regions_.size(); ++i) {
     if (regions_[i].base <= regions_[i - 1].last()) {
       throw InvalidConfig(region_text(regions_[i - 1]) + " and " + region_text(regions_[i]) + " overlap");
@@ -83,6 +92,30 @@ void RegionTable::require_writable(std::uint64_t paddr, std::uint64_t size, cons
     }
     if (region->last() >= last) return;
   }
+}
+
+void RegionTable::require_present(std::uint64_t paddr, std::uint64_t size) const {
+  if (!lazy_) return;
+  for (std::uint64_t done = 0; done < size;) {
+    const Region& region = *find(paddr + done);
+    const std::uint64_t offset = paddr + done - region.base;
+    const std::uint64_t count = std::min(size - done, region.size - offset);
+    if (PageFiller* filler = filler_of(region)) {
+      filler->require(static_cast<std::uint64_t>(region.host - region.mapping->data()) + offset, count);
+    }
+    done += count;
+  }
+}
+
+std::vector<std::shared_ptr<void>> RegionTable::before_wait() const {
+  std::vector<std::shared_ptr<void>> waits;
+  if (!lazy_) return waits;
+  for (const Region& region : regions_) {
+    const PageFiller* filler = filler_of(region);
+    auto wait = filler == nullptr ? nullptr : filler->before_wait();
+    if (wait != nullptr) waits.push_back(std::move(wait));
+  }
+  return waits;
 }
 
 }  // namespace vm::mem

@@ -30,11 +30,13 @@ SavePlan make_plan(const RegionTable& table, const ImageFacts& facts, ImageForma
 /// Copies regions into the file and reports how far it is.
 class Copier {
  public:
-  Copier(SparseFile& file, const Progress& progress, std::uint64_t total)
-      : file_(file), progress_(progress), total_(total) {}
+  Copier(const RegionTable& table, SparseFile& file, const Progress& progress, std::uint64_t total)
+      : table_(table), file_(file), progress_(progress), total_(total) {}
 
   void copy(const Region& region, std::uint64_t file_offset) {
-    if (region.mapping == nullptr) return copy_bytes(region, file_offset, 0, region.size);
+    // The kernel takes a page that was never filled for one without data.
+    const bool lazy = region.mapping != nullptr && region.mapping->filler() != nullptr;
+    if (region.mapping == nullptr || lazy) return copy_bytes(region, file_offset, 0, region.size);
     const DataExtents extents(*region.mapping);
     const auto start = static_cast<std::uint64_t>(region.host - region.mapping->data());
     std::uint64_t at = 0;
@@ -51,6 +53,7 @@ class Copier {
   void copy_bytes(const Region& region, std::uint64_t file_offset, std::uint64_t begin, std::uint64_t end) {
     while (begin < end) {
       const std::uint64_t step = std::min(end - begin, progress_step);
+      table_.require_present(region.base + begin, step);
       file_.write(file_offset + begin, region.host + begin, step);
       begin += step;
       report(step);
@@ -65,6 +68,7 @@ class Copier {
     progress_(done_, total_);
   }
 
+  const RegionTable& table_;
   SparseFile& file_;
   const Progress& progress_;
   std::uint64_t total_;
@@ -113,7 +117,7 @@ void GuestMemory::save(const std::string& path, ImageFormat format, const Progre
     file.write(header.file_offset, header.bytes.data(), header.bytes.size());
   std::uint64_t total = 0;
   for (const Region& region : regions->regions()) total += region.size;
-  Copier copier(file, progress, total);
+  Copier copier(*regions, file, progress, total);
   for (std::size_t i = 0; i < plan.region_offsets.size(); ++i) {
     copier.copy(regions->regions()[i], plan.region_offsets[i]);
   }

@@ -13,6 +13,8 @@
 
 namespace vm::mem {
 
+class PageFiller;
+
 /// The pages behind anonymous memory and memfds.
 enum class HugePages : std::uint8_t {
   automatic,    ///< as `transparent` where the kernel and the size allow, else as `none`; never an error
@@ -75,6 +77,10 @@ class HostMapping {
   int fd() const noexcept { return fd_.get(); }
   /// Where in that file `data()` lies.
   std::uint64_t file_offset() const noexcept { return file_offset_; }
+  /// Who fills missing pages on first touch, or nullptr when there is nothing to fill.
+  PageFiller* filler() const noexcept { return filler_; }
+  /// For the filler itself, before anybody else sees the mapping; it must live as long as the mapping can be touched.
+  void set_filler(PageFiller* filler) noexcept { filler_ = filler; }
 
  private:
   struct Parts;
@@ -90,6 +96,7 @@ class HostMapping {
   bool writable_;
   UniqueFd fd_;
   std::uint64_t file_offset_;
+  PageFiller* filler_ = nullptr;
 };
 
 }  // namespace vm::mem

@@ -42,7 +42,7 @@ using Progress = std::function<void(std::uint64_t done, std::uint64_t total)>;
 
 /// What a file said beside the memory itself.
 struct ImageFacts {
-  std::string format;                ///< "anonymous", "memfd", "file", "raw", "lime" or "elf"
+  std::string format;                ///< "anonymous", "memfd", "file", "raw", "lime", "elf" or "lazy"
   std::vector<CpuState> cpu_states;  ///< one per CPU note of an ELF core
   std::size_t elf_word = 8;          ///< bytes of a word of an ELF core's class
   std::uint16_t elf_machine = 0;     ///< e_machine of an ELF core
@@ -87,6 +87,12 @@ class GuestMemory {
     return generation_.load(std::memory_order_acquire);  // pairs with the release in replace_table
   }
 
+  /// True when touching a byte of the table may have to wait for a page source; see LazyMemory. One load: for callers
+  /// who hold a lock that they would let go of then.
+  bool lazy() const noexcept {
+    return lazy_.load(std::memory_order_relaxed);  // a region that is being added meanwhile is not touched yet
+  }
+
   /// Copies [paddr, paddr + size) out. Throws OutOfRange naming the hole; then nothing was copied.
   void read(std::uint64_t paddr, void* destination, std::uint64_t size) const;
   /// Copies `size` bytes in. Throws OutOfRange naming the hole, AccessViolation naming the read-only region; then
@@ -125,6 +131,7 @@ class GuestMemory {
   mutable std::mutex mutex_;
   std::shared_ptr<const RegionTable> table_;  // guarded by mutex_; null once closed
   std::atomic<std::uint64_t> generation_{0};
+  std::atomic<bool> lazy_;
 };
 
 }  // namespace vm::mem

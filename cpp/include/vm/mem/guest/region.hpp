@@ -34,6 +34,8 @@ class RegionTable {
   explicit RegionTable(std::vector<Region> regions);
 
   const std::vector<Region>& regions() const noexcept { return regions_; }
+  /// True when the first touch of a byte may have to wait for a page source; see LazyMemory.
+  bool lazy() const noexcept { return lazy_; }
 
   /// The region that holds `paddr`, or nullptr in a hole. Any number of threads.
   const Region* find(std::uint64_t paddr) const noexcept {
@@ -72,9 +74,15 @@ class RegionTable {
   /// As `require`, and AccessViolation when a region of the range is read-only.
   void require_writable(std::uint64_t paddr, std::uint64_t size, const char* what) const;
 
+  /// Has the pages of a range that lies wholly in regions filled, so that what a page source throws is thrown here.
+  void require_present(std::uint64_t paddr, std::uint64_t size) const;
+  /// For a thread about to touch bytes that may have to wait; see PageSource::before_wait. Destroy the result after.
+  std::vector<std::shared_ptr<void>> before_wait() const;
+
  private:
   std::vector<Region> regions_;
   std::vector<std::uint64_t> bases_;  // of regions_, close together: the search touches fewer cache lines
+  bool lazy_ = false;
 };
 
 }  // namespace vm::mem
