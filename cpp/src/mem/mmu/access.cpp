@@ -126,9 +126,9 @@ bool Mmu::compare_exchange(GuestVirtual vaddr, T& expected, T desired, Privilege
                                      __ATOMIC_SEQ_CST);
 }
 
-#define VM_MMU_WORD(T)                                          \
-  template T Mmu::load<T>(GuestVirtual, Privilege);             \
-  template void Mmu::store<T>(GuestVirtual, T, Privilege);      \
+#define VM_MMU_WORD(T)                                     \
+  template T Mmu::load<T>(GuestVirtual, Privilege);        \
+  template void Mmu::store<T>(GuestVirtual, T, Privilege); \
   template bool Mmu::compare_exchange<T>(GuestVirtual, T&, T, Privilege);
 VM_MMU_WORD(std::uint8_t)
 VM_MMU_WORD(std::uint16_t)

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <utility>
 
 #include "vm/core/error.hpp"
@@ -27,13 +28,15 @@ Translation translation_of(std::uint64_t vaddr, const tlb::Hit& hit) noexcept {
 
 }  // namespace
 
-Mmu::Mmu(std::shared_ptr<GuestMemory> memory, const paging::PagingConfig& paging, const MmuConfig& config)
+Mmu::Mmu(std::shared_ptr<GuestMemory> memory, const paging::PagingConfig& paging, const MmuConfig& config,
+         std::unique_ptr<prefetch::Prefetcher> prefetcher)
     : memory_(std::move(memory)),
       regions_(memory_),
       config_(config),
-      space_(std::make_unique<paging::AddressSpace>(memory_, paging, config.paging)),
+      space_(std::make_shared<paging::AddressSpace>(memory_, paging, config.paging)),
+      const_space_(space_),
       context_(config.context),
-      tlb_(config.tlb),
+      tlb_(config.tlb, std::move(prefetcher)),
       walk_cache_(config.walk_cache, cached_spans(*space_)),
       mmio_(memory_),
       counters_({"walks", "faults", "prefetch_walks", "bypassed", "mmio_reads", "mmio_writes"}) {}
@@ -57,7 +60,7 @@ Translation Mmu::try_translate(GuestVirtual vaddr, Access access, Privilege priv
   return t;
 }
 
-Translation Mmu::miss(std::uint64_t vaddr, Access access, Privilege privilege) {
+Translation Mmu::walk_and_fill(std::uint64_t vaddr, Access access, Privilege privilege) {
   // A walk that a change of the tables overtakes may have read a frame that meanwhile holds another table.
   constexpr int attempts = 8;
   const RegionTable& regions = regions_.get();
@@ -72,6 +75,15 @@ Translation Mmu::miss(std::uint64_t vaddr, Access access, Privilege privilege) {
   const tlb::FillTicket ticket = tlb_.begin_fill();
   WalkRecord record;
   return finish(walk(regions, vaddr, access, privilege, record), record, ticket);
+}
+
+Translation Mmu::miss(std::uint64_t vaddr, Access access, Privilege privilege) {
+  if (!tlb_.measures_refills()) return walk_and_fill(vaddr, access, privilege);
+  const auto start = std::chrono::steady_clock::now();
+  const Translation t = walk_and_fill(vaddr, access, privilege);
+  const auto took = std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - start);
+  if (t.ok()) tlb_.observe_refill(static_cast<std::uint64_t>(took.count()));
+  return t;
 }
 
 Translation Mmu::finish(const Translation& t, const WalkRecord& record, tlb::FillTicket ticket) {
@@ -160,9 +172,10 @@ void Mmu::flush(const FlushRequest& request) {
 void Mmu::flush_barrier() { tlb_.barrier(); }
 
 void Mmu::switch_to(const paging::PagingConfig& paging, tlb::Context context, bool keep) {
-  auto space = std::make_unique<paging::AddressSpace>(memory_, paging, config_.paging);
+  auto space = std::make_shared<paging::AddressSpace>(memory_, paging, config_.paging);
   const bool same_modes = paging::same_but_root(paging, space_->config());
   space_ = std::move(space);
+  const_space_ = space_;
   context_ = context;
   if (!same_modes) {
     flush(FlushRequest::all());
@@ -175,8 +188,8 @@ void Mmu::switch_to(const paging::PagingConfig& paging, tlb::Context context, bo
 MmuStats Mmu::stats() const {
   const CounterSnapshot counts = counters_.snapshot();
   const auto& values = counts.values();
-  return {tlb_.stats(),    walk_cache_.stats(), values[walks],      values[faults], values[prefetch_walks],
-          values[bypassed], values[mmio_reads],  values[mmio_writes]};
+  return {tlb_.stats(),           walk_cache_.stats(), tlb_.prefetch_report(), values[walks],      values[faults],
+          values[prefetch_walks], values[bypassed],    values[mmio_reads],     values[mmio_writes]};
 }
 
 }  // namespace vm::mem

@@ -13,13 +13,23 @@ namespace vm::mem {
 namespace {
 
 /// `MultiLevelTlb` for many threads.
-class LockedTlb final : public tlb::Tlb {
+class LockedTlb final : public UnifiedTlb::Inside {
  public:
   explicit LockedTlb(const tlb::TlbConfig& config) : tlb_(config) {}
 
   bool lookup(std::uint64_t vaddr, tlb::Context context, tlb::Hit& hit) noexcept override {
     const Lock lock(mutex_);
     return tlb_.find(vaddr, context, hit);
+  }
+  std::size_t lookup(const std::uint64_t* vaddr, std::size_t count, tlb::Context context, tlb::Hit* hit,
+                     bool* found) noexcept override {
+    const Lock lock(mutex_);
+    std::size_t hits = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+      found[i] = tlb_.find(vaddr[i], context, hit[i]);
+      hits += found[i] ? 1 : 0;
+    }
+    return hits;
   }
   bool contains(std::uint64_t vaddr, tlb::Context context) const noexcept override {
     const Lock lock(mutex_);
@@ -54,11 +64,43 @@ class LockedTlb final : public tlb::Tlb {
   tlb::MultiLevelTlb tlb_;
 };
 
-std::unique_ptr<tlb::Tlb> make_tlb(const tlb::TlbConfig& config) {
+/// A TLB that is made for many threads.
+template <class Concurrent>
+class SharedTlb final : public UnifiedTlb::Inside {
+ public:
+  explicit SharedTlb(const tlb::TlbConfig& config) : tlb_(config) {}
+
+  bool lookup(std::uint64_t vaddr, tlb::Context context, tlb::Hit& hit) noexcept override {
+    return tlb_.lookup(vaddr, context, hit);
+  }
+  std::size_t lookup(const std::uint64_t* vaddr, std::size_t count, tlb::Context context, tlb::Hit* hit,
+                     bool* found) noexcept override {
+    std::size_t hits = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+      found[i] = tlb_.lookup(vaddr[i], context, hit[i]);
+      hits += found[i] ? 1 : 0;
+    }
+    return hits;
+  }
+  bool contains(std::uint64_t vaddr, tlb::Context context) const noexcept override {
+    return tlb_.contains(vaddr, context);
+  }
+  tlb::FillTicket begin_fill() const noexcept override { return tlb_.begin_fill(); }
+  bool insert(const tlb::Entry& entry, tlb::FillTicket ticket) noexcept override { return tlb_.insert(entry, ticket); }
+  void flush(const tlb::FlushRequest& request) noexcept override { tlb_.flush(request); }
+  tlb::TlbStats stats() const override { return tlb_.stats(); }
+  std::size_t size() const noexcept override { return tlb_.size(); }
+  std::size_t capacity() const noexcept override { return tlb_.capacity(); }
+
+ private:
+  Concurrent tlb_;
+};
+
+std::unique_ptr<UnifiedTlb::Inside> make_tlb(const tlb::TlbConfig& config) {
   tlb::validate(config);
   switch (config.strategy) {
-    case tlb::Strategy::concurrent: return std::make_unique<tlb::ShardedTlb>(config);
-    case tlb::Strategy::hybrid: return std::make_unique<tlb::HybridTlb>(config);
+    case tlb::Strategy::concurrent: return std::make_unique<SharedTlb<tlb::ShardedTlb>>(config);
+    case tlb::Strategy::hybrid: return std::make_unique<SharedTlb<tlb::HybridTlb>>(config);
     case tlb::Strategy::multi_level: break;
   }
   return std::make_unique<LockedTlb>(config);
@@ -82,18 +124,6 @@ UnifiedTlb::UnifiedTlb(const tlb::TlbConfig& config, std::unique_ptr<prefetch::P
       unused_(tlb_->capacity()) {}
 
 UnifiedTlb::~UnifiedTlb() = default;
-
-std::size_t UnifiedTlb::lookup(const std::uint64_t* vaddr, std::size_t count, tlb::Context context,
-                               std::uint64_t* paddr, bool* hit) noexcept {
-  std::size_t hits = 0;
-  for (std::size_t i = 0; i < count; ++i) {
-    tlb::Hit found;
-    hit[i] = tlb_->lookup(vaddr[i], context, found);
-    paddr[i] = hit[i] ? found.paddr : UINT64_MAX;
-    hits += hit[i] ? 1 : 0;
-  }
-  return hits;
-}
 
 void UnifiedTlb::learn(std::uint64_t page, bool first_use) noexcept {
   if (first_use && unused_.erase(page)) prefetcher_->outcome(page, prefetch::Outcome::useful);
@@ -130,9 +160,8 @@ void UnifiedTlb::settle(std::uint64_t page, bool filled) noexcept {
     prefetcher_->outcome(page, prefetch::Outcome::refused);
     return;
   }
-  unused_.insert(page, {}, [&](std::uint64_t gone, const Nothing&) {
-    prefetcher_->outcome(gone, prefetch::Outcome::useless);
-  });
+  unused_.insert(page, {},
+                 [&](std::uint64_t gone, const Nothing&) { prefetcher_->outcome(gone, prefetch::Outcome::useless); });
 }
 
 PrefetchReport UnifiedTlb::prefetch_report() const {

@@ -227,6 +227,13 @@ bool MultiLevelTlb::overtaken(const Way& entry, FillTicket ticket) const noexcep
   return false;
 }
 
+bool MultiLevelTlb::contains(std::uint64_t vaddr, Context context) const noexcept {
+  for (const Level& level : levels_)
+    for (const SetAssociativeArray& array : level.arrays)
+      if (array.holds(vaddr, context_word(context))) return true;
+  return false;
+}
+
 bool MultiLevelTlb::insert(const Entry& entry, FillTicket ticket) noexcept {
   if (entry.size_log2 > largest_page_log2) return false;
   Way way = way_of(pack(entry));

@@ -106,6 +106,17 @@ bool ShardedTlb::probe(const Set& set, std::uint64_t tag, Context context, Packe
   return false;
 }
 
+bool ShardedTlb::contains(std::uint64_t vaddr, Context context) const noexcept {
+  for (std::uint64_t sizes = sizes_.load(std::memory_order_relaxed); sizes != 0; sizes &= sizes - 1) {
+    const unsigned size = detail::lowest_bit(sizes);
+    const Set set = set_at(index_(vaddr >> size));
+    // Nothing is read that a change could tear: whether the entry is there may change the moment after anyway.
+    for (unsigned equal = detail::match(&set.tag(0), set.stride, tag_of(vaddr, size)); equal != 0; equal &= equal - 1)
+      if (answers(set.meta(detail::lowest_bit(equal)).load(std::memory_order_acquire), context)) return true;
+  }
+  return false;
+}
+
 bool ShardedTlb::find_patiently(std::uint64_t vaddr, Context context, PackedEntry& entry) const noexcept {
   for (std::uint64_t sizes = sizes_.load(std::memory_order_relaxed); sizes != 0; sizes &= sizes - 1) {
     const unsigned size = detail::lowest_bit(sizes);

@@ -29,11 +29,12 @@ struct MmuConfig {
 struct MmuStats {
   tlb::TlbStats tlb;
   tlb::WalkCacheStats walk_cache;
-  std::uint64_t walks = 0;         ///< page-table walks for demanded addresses
-  std::uint64_t faults = 0;        ///< translations that ended in a fault
+  PrefetchReport prefetch;
+  std::uint64_t walks = 0;   ///< page-table walks for demanded addresses
+  std::uint64_t faults = 0;  ///< translations that ended in a fault
   std::uint64_t prefetch_walks = 0;
-  std::uint64_t bypassed = 0;      ///< elements of batches that went to the batch walker without asking the TLB
-  std::uint64_t mmio_reads = 0;    ///< blocks; a block may be several accesses of the device
+  std::uint64_t bypassed = 0;    ///< elements of batches that went to the batch walker without asking the TLB
+  std::uint64_t mmio_reads = 0;  ///< blocks; a block may be several accesses of the device
   std::uint64_t mmio_writes = 0;
 };
 
@@ -45,11 +46,14 @@ struct MmuStats {
 class Mmu {
  public:
   /// Throws InvalidConfig when a part of the configuration makes no sense.
-  Mmu(std::shared_ptr<GuestMemory> memory, const paging::PagingConfig& paging, const MmuConfig& config = {});
+  /// `prefetcher`, unless null, takes the place of the one that the TLB's configuration describes.
+  Mmu(std::shared_ptr<GuestMemory> memory, const paging::PagingConfig& paging, const MmuConfig& config = {},
+      std::unique_ptr<prefetch::Prefetcher> prefetcher = nullptr);
   ~Mmu();
 
   const std::shared_ptr<GuestMemory>& memory() const noexcept { return memory_; }
-  const paging::AddressSpace& space() const noexcept { return *space_; }
+  /// The page tables as they are, without TLB and walk cache. `switch_to` makes another one.
+  const std::shared_ptr<const paging::AddressSpace>& space() const noexcept { return const_space_; }
   tlb::Context context() const noexcept { return context_; }
   const MmuConfig& config() const noexcept { return config_; }
   UnifiedTlb& tlb() noexcept { return tlb_; }
@@ -118,6 +122,7 @@ class Mmu {
   };
 
   paging::Translation miss(std::uint64_t vaddr, Access access, Privilege privilege);
+  paging::Translation walk_and_fill(std::uint64_t vaddr, Access access, Privilege privilege);
   paging::Translation walk(const RegionTable& regions, std::uint64_t vaddr, Access access, Privilege privilege,
                            paging::WalkRecord& record);
   void fill(const paging::Translation& t, const paging::WalkRecord& record, bool prefetched, tlb::FillTicket ticket);
@@ -136,7 +141,8 @@ class Mmu {
   std::shared_ptr<GuestMemory> memory_;
   RegionPin regions_;
   MmuConfig config_;
-  std::unique_ptr<paging::AddressSpace> space_;
+  std::shared_ptr<paging::AddressSpace> space_;
+  std::shared_ptr<const paging::AddressSpace> const_space_;  ///< the same
   tlb::Context context_;
   UnifiedTlb tlb_;
   tlb::WalkCache walk_cache_;

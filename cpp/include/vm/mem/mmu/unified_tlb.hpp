@@ -25,43 +25,56 @@ struct PrefetchReport {
   prefetch::Stats advice;      ///< of the prefetcher; with `late` and `refused`
 };
 
-/// Any number of threads may call anything at once, whatever the strategy: `multi_level` takes a lock for it, the others
-/// do not. What is said about each member in `tlb::Tlb` holds, but for `flush`, which follows the policy.
-class UnifiedTlb final : public tlb::Tlb {
+/// Any number of threads may call anything at once, whatever the strategy: `multi_level` takes a lock for it, the
+/// others do not. What `tlb::Tlb` says about each member holds, but for `flush`, which follows the policy.
+class UnifiedTlb {
  public:
+  /// A TLB with a batch form that costs one virtual call.
+  class Inside : public tlb::Tlb {
+   public:
+    using tlb::Tlb::lookup;
+    virtual std::size_t lookup(const std::uint64_t* vaddr, std::size_t count, tlb::Context context, tlb::Hit* hit,
+                               bool* found) noexcept = 0;
+  };
+
   /// `prefetcher`, unless null, takes the place of the one that `config` describes: with `enable_prefetch` an adaptive
   /// choice among all kinds, `prefetch_distance` pages ahead, behind a perceptron with `enable_prediction`. Throws
   /// InvalidConfig.
   explicit UnifiedTlb(const tlb::TlbConfig& config = {}, std::unique_ptr<prefetch::Prefetcher> prefetcher = nullptr);
-  ~UnifiedTlb() override;
+  ~UnifiedTlb();
 
   const tlb::TlbConfig& config() const noexcept { return config_; }
 
-  bool lookup(std::uint64_t vaddr, tlb::Context context, tlb::Hit& hit) noexcept override {
+  bool lookup(std::uint64_t vaddr, tlb::Context context, tlb::Hit& hit) noexcept {
     return tlb_->lookup(vaddr, context, hit);
   }
   /// `count` look-ups in order: whether they hit in `found`, and then `hit`. Returns how many hit.
   std::size_t lookup(const std::uint64_t* vaddr, std::size_t count, tlb::Context context, tlb::Hit* hit,
-                     bool* found) noexcept;
-  bool contains(std::uint64_t vaddr, tlb::Context context) const noexcept override {
-    return tlb_->contains(vaddr, context);
+                     bool* found) noexcept {
+    return tlb_->lookup(vaddr, count, context, hit, found);
   }
-  tlb::FillTicket begin_fill() const noexcept override { return tlb_->begin_fill(); }
-  bool insert(const tlb::Entry& entry, tlb::FillTicket ticket) noexcept override {
+  bool contains(std::uint64_t vaddr, tlb::Context context) const noexcept { return tlb_->contains(vaddr, context); }
+  tlb::FillTicket begin_fill() const noexcept { return tlb_->begin_fill(); }
+  bool insert(const tlb::Entry& entry, tlb::FillTicket ticket) {
+    if (config_.flush_policy == tlb::FlushPolicy::delayed) queue_->poll();
     return tlb_->insert(entry, ticket);
   }
 
   /// Takes effect when the policy says so; at the latest at `barrier`.
-  void flush(const tlb::FlushRequest& request) noexcept override { queue_->request(request); }
+  void flush(const tlb::FlushRequest& request) { queue_->request(request); }
   /// When it returns, every flush asked for before is complete.
-  void barrier() noexcept { queue_->barrier(); }
+  void barrier() { queue_->barrier(); }
   /// Flushes that wait.
-  std::size_t pending_flushes() const noexcept { return queue_->pending(); }
+  std::size_t pending_flushes() const { return queue_->pending(); }
   tlb::FlushQueueStats flush_stats() const { return queue_->stats(); }
 
-  tlb::TlbStats stats() const override { return tlb_->stats(); }
-  std::size_t size() const noexcept override { return tlb_->size(); }
-  std::size_t capacity() const noexcept override { return tlb_->capacity(); }
+  /// Whether the policy learns from `observe_refill` what an entry costs that was lost.
+  bool measures_refills() const noexcept { return config_.flush_policy == tlb::FlushPolicy::adaptive; }
+  void observe_refill(std::uint64_t ns) { queue_->observe_refill(ns); }
+
+  tlb::TlbStats stats() const { return tlb_->stats(); }
+  std::size_t size() const noexcept { return tlb_->size(); }
+  std::size_t capacity() const noexcept { return tlb_->capacity(); }
 
   bool prefetching() const noexcept { return prefetcher_ != nullptr; }
   PrefetchReport prefetch_report() const;
@@ -96,7 +109,7 @@ class UnifiedTlb final : public tlb::Tlb {
   void settle(std::uint64_t page, bool filled) noexcept;
 
   tlb::TlbConfig config_;
-  std::unique_ptr<tlb::Tlb> tlb_;
+  std::unique_ptr<Inside> tlb_;
   std::unique_ptr<tlb::FlushQueue> queue_;
 
   mutable std::mutex prefetching_;  ///< guards what follows

@@ -107,6 +107,11 @@ class SetAssociativeArray {
     return nullptr;
   }
 
+  /// Whether `find` would find one.
+  bool holds(std::uint64_t vaddr, std::uint32_t context) const noexcept {
+    return const_cast<SetAssociativeArray*>(this)->find(vaddr, context) != nullptr;  // which changes nothing
+  }
+
   /// The live way that holds the same page for the same context as `like`, or nullptr.
   Way* find_same(const Way& like) noexcept;
 

@@ -112,6 +112,9 @@ class HybridTlb final : public Tlb {
 
   /// The first call of a thread makes its private level; without memory for one the shared level answers alone.
   bool lookup(std::uint64_t vaddr, Context context, Hit& hit) noexcept override;
+  bool contains(std::uint64_t vaddr, Context context) const noexcept override {
+    return shared_.contains(vaddr, context);
+  }
   FillTicket begin_fill() const noexcept override { return shared_.begin_fill(); }
   bool insert(const Entry& entry, FillTicket ticket) noexcept override;
   void flush(const FlushRequest& request) noexcept override { shared_.flush(request); }

@@ -69,6 +69,7 @@ class MultiLevelTlb final : public Tlb {
                      PackedHit* facts = nullptr) noexcept;
 
   bool lookup(std::uint64_t vaddr, Context context, Hit& hit) noexcept override { return find(vaddr, context, hit); }
+  bool contains(std::uint64_t vaddr, Context context) const noexcept override;
   FillTicket begin_fill() const noexcept override { return {generation_}; }
   /// Also false, without counting as rejected, when no level takes pages of the entry's size. Flushes since the ticket
   /// are remembered one by one, the last 64 of them; a ticket older than that is refused.

@@ -80,6 +80,7 @@ class ShardedTlb final : public Tlb {
 
   /// The first call of a thread allocates its counters; without memory for them the look-ups are not counted.
   bool lookup(std::uint64_t vaddr, Context context, Hit& hit) noexcept override;
+  bool contains(std::uint64_t vaddr, Context context) const noexcept override;
   FillTicket begin_fill() const noexcept override { return {log_.generation()}; }
   /// `entry.size_log2` is in [12, 63].
   bool insert(const Entry& entry, FillTicket ticket) noexcept override;

@@ -1,0 +1,82 @@
+// Translations beside changes of the tables: after a change has returned nobody sees what was before, and while it runs
+// nobody sees what never was.
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <thread>
+
+#include "support.hpp"
+
+namespace vm::mem {
+namespace {
+
+constexpr Access read_write = Access::read | Access::write;
+
+class MmuConcurrencyTest : public testing::TestWithParam<NamedConfig> {};
+
+// Page n is mapped to frame n of one of two arrays, or not at all; version v of page n is in the array v % 2. The
+// tables of neighbouring pages come and go, so that frames of tables are used again and again.
+TEST_P(MmuConcurrencyTest, RemappingIsSeenAtOnceAndNothingIsInvented) {
+  constexpr std::uint64_t spacing = 2 * mib;  // a table each
+  constexpr std::uint64_t pages = 6;
+  Mmu mmu(GuestMemory::anonymous(16 * mib), long_mode(), GetParam().config);
+  std::atomic<std::uint64_t> versions[pages];
+  for (auto& version : versions) version = 0;
+  std::atomic<bool> stop{false};
+
+  const auto reader = [&](unsigned seed) {
+    std::uint64_t n = seed;
+    while (!stop) {
+      n = (n * 5 + 1) % pages;
+      const std::uint64_t before = versions[n].load(std::memory_order_seq_cst);
+      const auto t = mmu.try_translate(GuestVirtual(0x4000'0000 + n * spacing));
+      const std::uint64_t after = versions[n].load(std::memory_order_seq_cst);
+      const std::uint64_t even = 0x10'0000 + n * 4096, odd = 0x20'0000 + n * 4096;
+      ASSERT_TRUE(!t.ok() || t.paddr == even || t.paddr == odd) << std::hex << t.paddr << " is no frame of page " << n;
+      // Versions count changes begun and ended: even numbers while nothing happens, then 0 mod 4 is unmapped.
+      if (before == after && before % 2 == 0) {
+        const std::uint64_t state = before / 2 % 4;
+        ASSERT_EQ(t.ok(), state % 2 == 1) << state;
+        ASSERT_TRUE(!t.ok() || t.paddr == (state == 1 ? even : odd)) << std::hex << t.paddr;
+      }
+    }
+  };
+  std::thread first(reader, 1U), second(reader, 2U);
+  for (std::uint64_t step = 0; step < 6000; ++step) {
+    const std::uint64_t n = step * 7 % pages;
+    const std::uint64_t vaddr = 0x4000'0000 + n * spacing;
+    const std::uint64_t state = versions[n] / 2 % 4;
+    ++versions[n];
+    if (state == 0) mmu.map_page(GuestVirtual(vaddr), GuestPhysical(0x10'0000 + n * 4096), read_write);
+    if (state == 2) mmu.map_page(GuestVirtual(vaddr), GuestPhysical(0x20'0000 + n * 4096), read_write);
+    if (state % 2 == 1) mmu.unmap_page(GuestVirtual(vaddr));
+    ++versions[n];
+  }
+  stop = true;
+  first.join();
+  second.join();
+}
+
+TEST_P(MmuConcurrencyTest, WordsAreAtomic) {
+  Mmu mmu(GuestMemory::anonymous(mib), long_mode(), GetParam().config);
+  mmu.map_page(GuestVirtual(0x7000), GuestPhysical(0x5000), read_write);
+  constexpr std::uint64_t rounds = 5000;
+  const auto adder = [&] {
+    for (std::uint64_t i = 0; i < rounds; ++i) {
+      auto value = mmu.load<std::uint64_t>(GuestVirtual(0x7008));
+      while (!mmu.compare_exchange<std::uint64_t>(GuestVirtual(0x7008), value, value + 1)) {
+      }
+    }
+  };
+  std::thread first(adder), second(adder);
+  first.join();
+  second.join();
+  EXPECT_EQ(mmu.load<std::uint64_t>(GuestVirtual(0x7008)), 2 * rounds);
+}
+
+INSTANTIATE_TEST_SUITE_P(Configs, MmuConcurrencyTest, testing::ValuesIn(mmu_configs()),
+                         [](const auto& i) { return i.param.name; });
+
+}  // namespace
+}  // namespace vm::mem

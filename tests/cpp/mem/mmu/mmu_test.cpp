@@ -1,0 +1,172 @@
+// The MMU's own behaviour: hits, flushes, address spaces, statistics.
+
+#include <gtest/gtest.h>
+
+#include "support.hpp"
+
+namespace vm::mem {
+namespace {
+
+constexpr Access read_write = Access::read | Access::write;
+
+TEST(Mmu, MapsTranslatesAndForgets) {
+  Mmu mmu(GuestMemory::anonymous(64 * mib), long_mode());
+  mmu.map_page(GuestVirtual(0x7000), GuestPhysical(0x5000), read_write);
+  EXPECT_EQ(mmu.translate(GuestVirtual(0x7010)).paddr, 0x5010U);
+  EXPECT_EQ(mmu.translate(GuestVirtual(0x7020)).paddr, 0x5020U);
+  const MmuStats before = mmu.stats();
+  EXPECT_EQ(before.walks, 1U);
+  EXPECT_EQ(before.tlb.levels[0].hits, 1U);
+  EXPECT_EQ(before.tlb.levels[0].misses, 1U);
+
+  mmu.unmap_page(GuestVirtual(0x7FFF));
+  EXPECT_THROW(mmu.translate(GuestVirtual(0x7010)), PageFault);
+  EXPECT_EQ(mmu.stats().faults, 1U);
+  EXPECT_THROW(mmu.unmap_page(GuestVirtual(0x7000)), PageFault);
+
+  mmu.map_page(GuestVirtual(0x7000), GuestPhysical(0x6000), Access::read);
+  EXPECT_EQ(mmu.translate(GuestVirtual(0x7010)).paddr, 0x6010U);
+  try {
+    mmu.translate(GuestVirtual(0x7010), Access::write, Privilege::user);
+    FAIL();
+  } catch (const PageFault& fault) {
+    EXPECT_EQ(fault.info().reason, FaultReason::user_denied);
+    EXPECT_EQ(fault.info().error_code, 7U);
+  }
+}
+
+TEST(Mmu, AHitSaysWhatTheWalkSaid) {
+  Mmu mmu(GuestMemory::anonymous(64 * mib), long_mode());
+  mmu.map({0x4000'0000, 0x20'0000, 0x20'0000, Access::read | Access::execute, true, std::nullopt});
+  const paging::Translation walked = mmu.translate(GuestVirtual(0x4012'3456), Access::execute, Privilege::user);
+  const paging::Translation hit = mmu.translate(GuestVirtual(0x4012'3456), Access::execute, Privilege::user);
+  EXPECT_EQ(mmu.stats().walks, 1U);
+  EXPECT_EQ(walked.paddr, 0x32'3456U);
+  EXPECT_EQ(hit.paddr, walked.paddr);
+  EXPECT_EQ(hit.rights, walked.rights);
+  EXPECT_EQ(hit.size_log2, walked.size_log2);
+  EXPECT_EQ(hit.level, walked.level);
+  EXPECT_EQ(hit.vaddr, walked.vaddr);
+}
+
+TEST(Mmu, TheFirstWriteSetsTheDirtyFlagThoughTheReadIsCached) {
+  MmuConfig config;
+  config.paging.update_accessed_dirty = true;
+  auto memory = GuestMemory::anonymous(mib);
+  Mmu mmu(memory, long_mode(), config);
+  mmu.map_page(GuestVirtual(0x7000), GuestPhysical(0x5000), read_write);
+  paging::WalkRecord record;
+  mmu.space()->walk(*memory->table(), GuestVirtual(0x7000), Access::none, Privilege::supervisor, nullptr, 0, record);
+  const auto entry = [&] {
+    std::uint64_t value = 0;
+    memory->read(record.leaf_at, &value, sizeof value);
+    return value;
+  };
+  const std::uint64_t clean = entry() & ~std::uint64_t{0x60};
+  memory->write(record.leaf_at, &clean, sizeof clean);
+
+  mmu.translate(GuestVirtual(0x7000), Access::none);
+  EXPECT_EQ(entry() & 0x60, 0U) << "looking is not using";
+  mmu.translate(GuestVirtual(0x7000));
+  EXPECT_EQ(entry() & 0x60, 0x20U);
+  mmu.translate(GuestVirtual(0x7000));
+  mmu.translate(GuestVirtual(0x7000), Access::write);
+  EXPECT_EQ(entry() & 0x60, 0x60U);
+  const std::uint64_t walks = mmu.stats().walks;
+  mmu.translate(GuestVirtual(0x7000), Access::write);
+  EXPECT_EQ(mmu.stats().walks, walks);
+}
+
+TEST(Mmu, AddressSpacesKeepTheirEntriesApart) {
+  auto memory = GuestMemory::anonymous(mib);
+  MmuConfig config;
+  config.context.asid = 1;
+  Mmu mmu(memory, long_mode(0x1000), config);
+  mmu.map_page(GuestVirtual(0x7000), GuestPhysical(0x5000), read_write);
+  EXPECT_EQ(mmu.translate(GuestVirtual(0x7000)).paddr, 0x5000U);
+
+  mmu.switch_to(long_mode(0x2000), {2, 0});
+  EXPECT_THROW(mmu.translate(GuestVirtual(0x7000)), PageFault);
+  mmu.map_page(GuestVirtual(0x7000), GuestPhysical(0x6000), read_write);
+  EXPECT_EQ(mmu.translate(GuestVirtual(0x7000)).paddr, 0x6000U);
+
+  const std::uint64_t walks = mmu.stats().walks;
+  mmu.switch_to(long_mode(0x1000), {1, 0}, true);
+  EXPECT_EQ(mmu.translate(GuestVirtual(0x7000)).paddr, 0x5000U);
+  EXPECT_EQ(mmu.stats().walks, walks) << "kept";
+  mmu.switch_to(long_mode(0x2000), {2, 0});
+  EXPECT_EQ(mmu.translate(GuestVirtual(0x7000)).paddr, 0x6000U);
+  EXPECT_EQ(mmu.stats().walks, walks + 1) << "flushed on the way in";
+}
+
+TEST(Mmu, ChangedModesInvalidateWhatWasCached) {
+  auto memory = GuestMemory::anonymous(mib);
+  Mmu mmu(memory, long_mode());
+  mmu.map({0x7000, 0x5000, 0x1000, Access::read | Access::execute, true, std::nullopt});
+  mmu.translate(GuestVirtual(0x7000), Access::execute);
+  paging::X86Config guarded = long_mode();
+  guarded.smep = true;
+  mmu.switch_to(guarded, mmu.context(), true);
+  EXPECT_EQ(mmu.try_translate(GuestVirtual(0x7000), Access::execute).reason, FaultReason::supervisor_execute);
+}
+
+// Frames that the guest's kernel changes without telling: a processor may go on using what it has, until the flush.
+TEST(Mmu, AFlushIsWhatMakesAChangedTableVisible) {
+  auto memory = GuestMemory::anonymous(mib);
+  Mmu mmu(memory, long_mode());
+  mmu.map_page(GuestVirtual(0x7000), GuestPhysical(0x5000), read_write);
+  mmu.translate(GuestVirtual(0x7000));
+  paging::AddressSpace kernel(memory, long_mode());
+  kernel.unmap(0x7000, 0x1000);
+  EXPECT_TRUE(mmu.try_translate(GuestVirtual(0x7000)).ok()) << "cached";
+  mmu.flush(tlb::FlushRequest::page(0x7000));
+  EXPECT_FALSE(mmu.try_translate(GuestVirtual(0x7000)).ok());
+}
+
+TEST(Mmu, DelayedFlushesWaitForTheBarrier) {
+  MmuConfig config;
+  config.tlb.flush_policy = tlb::FlushPolicy::batched;
+  Mmu mmu(GuestMemory::anonymous(mib), long_mode(), config);
+  mmu.map_page(GuestVirtual(0x7000), GuestPhysical(0x5000), read_write);
+  mmu.translate(GuestVirtual(0x7000));
+  mmu.unmap_page(GuestVirtual(0x7000));
+  EXPECT_EQ(mmu.tlb().pending_flushes(), 1U);
+  EXPECT_TRUE(mmu.try_translate(GuestVirtual(0x7000)).ok());
+  mmu.flush_barrier();
+  EXPECT_EQ(mmu.tlb().pending_flushes(), 0U);
+  EXPECT_FALSE(mmu.try_translate(GuestVirtual(0x7000)).ok());
+}
+
+TEST(Mmu, ThePrefetcherFillsWhatTheTablesMapAndNothingElse) {
+  MmuConfig config;
+  config.tlb.enable_prefetch = true;
+  Mmu mmu(GuestMemory::anonymous(64 * mib), long_mode(), config);
+  for (std::uint64_t page = 0; page < 2000; ++page)
+    if (page % 10 != 9)
+      mmu.map_page(GuestVirtual(0x1000'0000 + page * 4096), GuestPhysical(0x100'0000 + page * 4096), read_write);
+  for (std::uint64_t page = 0; page < 2000; ++page) {
+    const auto t = mmu.try_translate(GuestVirtual(0x1000'0000 + page * 4096));
+    ASSERT_EQ(t.ok(), page % 10 != 9);
+    if (!t.ok()) continue;
+    ASSERT_EQ(t.paddr, 0x100'0000 + page * 4096);
+  }
+  const MmuStats stats = mmu.stats();
+  EXPECT_GT(stats.prefetch.entries.useful, 500U);
+  EXPECT_GT(stats.prefetch.advice.refused, 0U) << "the holes";
+  EXPECT_EQ(stats.faults, 200U) << "a prefetch never faults the guest";
+  EXPECT_LT(stats.walks, 1500U);
+}
+
+TEST(Mmu, ConfigurationsThatCannotBe) {
+  EXPECT_THROW(Mmu(nullptr, long_mode()), InvalidConfig);
+  MmuConfig config;
+  config.tlb.l1_ways = 0;
+  EXPECT_THROW(Mmu(GuestMemory::anonymous(mib), long_mode(), config), InvalidConfig);
+  auto memory = GuestMemory::anonymous(mib);
+  Mmu mmu(memory, long_mode());
+  memory->close();
+  EXPECT_THROW(mmu.translate(GuestVirtual(0)), ClosedError);
+}
+
+}  // namespace
+}  // namespace vm::mem
