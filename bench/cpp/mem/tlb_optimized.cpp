@@ -1,5 +1,5 @@
-// What a hit of MultiLevelTlb costs, beside the probe that anybody would write first: a direct-mapped software TLB as in
-// QEMU's cputlb.c (index by the page number, compare one tag, add), of as many entries as the first level, without
+// What a hit of MultiLevelTlb costs, beside the probe that anybody would write first: a direct-mapped software TLB as
+// in QEMU's cputlb.c (index by the page number, compare one tag, add), of as many entries as the first level, without
 // contexts, page sizes, rights, recency or statistics.
 //
 // The first argument of each benchmark is the number of entries of the first level. Times are per look-up
@@ -85,9 +85,7 @@ TlbConfig shape(std::int64_t l1) {
   return config;
 }
 
-void finish(benchmark::State& state) {
-  state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(batch));
-}
+void finish(benchmark::State& state) { state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(batch)); }
 
 void bm_naive(benchmark::State& state, bool in_order) {
   const auto pages = static_cast<std::size_t>(state.range(0));
@@ -173,4 +171,3 @@ BENCHMARK_CAPTURE(bm_find, l3, 0, 4096, true)->Name("l3_hit_find_order")->Arg(64
 BENCHMARK(bm_miss)->Name("miss_batch")->Arg(64)->Arg(256);
 
 }  // namespace
-

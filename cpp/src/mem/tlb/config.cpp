@@ -38,8 +38,8 @@ void validate_array(const ArrayConfig& array, const std::string& name) {
   if (array.sets == 0) refuse(name + " has 0 sets; it needs at least one");
   if (array.ways == 0) refuse(name + " has 0 ways; it needs at least one");
   if (array.entries() > largest_array)
-    refuse(name + " has " + std::to_string(array.sets) + " sets of " + std::to_string(array.ways) +
-           " ways; at most " + std::to_string(largest_array) + " entries are possible");
+    refuse(name + " has " + std::to_string(array.sets) + " sets of " + std::to_string(array.ways) + " ways; at most " +
+           std::to_string(largest_array) + " entries are possible");
 }
 
 void validate_level(const LevelConfig& level, const std::string& name) {
@@ -59,8 +59,8 @@ void validate_level(const LevelConfig& level, const std::string& name) {
         refuse(array_name + " names pages of 2^" + std::to_string(size) + " bytes; pages have 2^" +
                std::to_string(smallest_page_log2) + " to 2^" + std::to_string(largest_page_log2));
       if ((named >> size & 1) != 0)
-        refuse(array_name + " names pages of 2^" + std::to_string(size) +
-               " bytes, which " + name + " already has; a size has one place in a level");
+        refuse(array_name + " names pages of 2^" + std::to_string(size) + " bytes, which " + name +
+               " already has; a size has one place in a level");
       named |= std::uint64_t{1} << size;
     }
   }

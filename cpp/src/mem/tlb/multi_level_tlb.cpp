@@ -21,7 +21,7 @@ struct Run {
   std::uint64_t* paddr;
   PackedHit* facts;
   std::uint64_t start;  // time of element 0
-  std::uint64_t mark;  // of the context
+  std::uint64_t mark;   // of the context
 };
 
 // Answers elements from `i` on until one is not a predicted hit, and returns that one's index. A function of its own,
@@ -72,9 +72,8 @@ MultiLevelTlb::~MultiLevelTlb() = default;
 
 // Makes `context` the one that look-ups compare with.
 void MultiLevelTlb::enter(std::uint32_t context) noexcept {
-  const auto known = std::find_if(recent_.begin(), recent_.end(), [context](const Marked& m) {
-    return m.mark != 0 && m.context == context;
-  });
+  const auto known = std::find_if(recent_.begin(), recent_.end(),
+                                  [context](const Marked& m) { return m.mark != 0 && m.context == context; });
   if (known != recent_.end()) {
     current_ = *known;
     return;

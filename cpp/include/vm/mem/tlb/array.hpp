@@ -133,7 +133,9 @@ class SetAssociativeArray {
   Way* insert(const Way& entry, std::uint64_t now, Way& evicted) noexcept;
 
   /// Empties a live way.
-  void remove(Way& way) noexcept { take(way, [](const Way&) {}); }
+  void remove(Way& way) noexcept {
+    take(way, [](const Way&) {});
+  }
 
   /// Empties the ways that `request` covers, and calls `removed(const Way&)` for each before it goes. Pages are probed
   /// one by one as long as that touches fewer ways than going through all of them.

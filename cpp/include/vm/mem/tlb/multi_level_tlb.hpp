@@ -126,7 +126,7 @@ class MultiLevelTlb final : public Tlb {
   std::uint64_t clock_ = 0;  // look-ups and insertions
   std::uint64_t prediction_mask_ = 0;
   std::unique_ptr<Way*[]> predictions_;  // ways of level 0, or `nothing_`
-  Marked current_;  // the context of the last look-up
+  Marked current_;                       // the context of the last look-up
   std::vector<Level> levels_;
   std::array<Marked, recent_contexts> recent_;
   std::uint64_t last_mark_ = 0;
