@@ -73,10 +73,12 @@ def _compress(folder: Path) -> list[str]:
 
 
 def _compiler(folder: Path) -> list[str]:
-    path = folder / "unit.cpp"
+    path, unit = folder / "unit.cpp", folder / "unit.ii"
     path.write_text(SOURCE)
+    # The driver knows where headers are, and cc1plus alone does not.
+    subprocess.run(["g++", "-std=c++17", "-E", str(path), "-o", str(unit)], check=True)
     cc1plus = subprocess.run(["g++", "-print-prog-name=cc1plus"], check=True, capture_output=True, text=True)
-    return [cc1plus.stdout.strip(), "-quiet", "-O2", str(path), "-o", os.devnull]
+    return [cc1plus.stdout.strip(), "-quiet", "-std=c++17", "-O2", "-fpreprocessed", str(unit), "-o", os.devnull]
 
 
 WORKLOADS = (
@@ -117,7 +119,9 @@ def _run(command: list[str], references: int) -> tuple[npt.NDArray[np.uint64], n
         tracing, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, pass_fds=[writing], env=environment
     ) as process:
         os.close(writing)
-        # It closes the pipe when it has enough; the program is ended by the write that follows.
         count = reduce(reading, references, MOST_PAGES, pages.ctypes.data, pcs.ctypes.data, ctypes.addressof(seen))
-        process.kill()
+        if seen.value >= references or count + 2 > MOST_PAGES:
+            process.kill()
+        elif process.wait():
+            raise RuntimeError(f"{command[0]} ended with status {process.returncode} before it had done much")
     return pages[:count], pcs[:count], seen.value
