@@ -68,6 +68,7 @@ SYSTEM = {
     "qemu-x86": (lambda: _tool("qemu-system-x86_64"), "qemu-system-x86", False),
     "qemu-riscv": (lambda: _tool("qemu-system-riscv64"), "qemu-system-misc", False),
     "qemu-arm": (lambda: _tool("qemu-system-aarch64"), "qemu-system-arm", False),
+    "valgrind": (lambda: _tool("valgrind"), "valgrind", False),
     "fuzzer": (_has_fuzzer, "clang libclang-rt-dev", False),
 }
 BUILD = ("compiler", "python", "hwloc", "ccache")
@@ -79,7 +80,7 @@ NEEDS = {
     "asan": (*BUILD, "gtest"),
     "tsan": (*BUILD, "gtest"),
     "fuzz": (*BUILD, "fuzzer"),
-    "bench": (*BUILD, "benchmark"),
+    "bench": (*BUILD, "benchmark", "valgrind"),
     "sdists": BUILD,
     "wheels": ("compiler", "python", "ccache"),
     "docs": BUILD,

@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SECTIONS = {
     "mem-paging": "bench.python.mem.paging",
     "mem-scalar": "bench.python.mem.scalar",
+    "mem-prefetch": "bench.python.mem.prefetch",
     "startup": "bench.python.startup",
     "peers-translate": "bench.peers.translate",
     "cpp": "bench.python.google_benchmark",

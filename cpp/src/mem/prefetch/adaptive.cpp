@@ -92,7 +92,11 @@ void Adaptive::learn_and_propose(const Event& event, Candidates& out) noexcept {
   }
   if (resident_.find(event.page) == nullptr) resident_.insert(event.page, {});
   ++events_in_window_;
-  if (++events_in_bucket_ == config_.window / buckets) end_bucket();
+  if (++events_in_bucket_ == config_.window / buckets) {
+    end_bucket();
+  } else if (events_in_window_ == 8 || events_in_window_ == 16) {
+    decide();  // at the start, when following anybody is better than waiting
+  }
 }
 
 void Adaptive::settle(Member& member, std::uint64_t page) noexcept {

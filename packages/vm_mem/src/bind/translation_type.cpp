@@ -44,19 +44,19 @@ PyObject* get_paddr(PyObject* o, void*) { return PyLong_FromUnsignedLongLong(sel
 PyObject* get_page_size(PyObject* o, void*) { return PyLong_FromUnsignedLongLong(self_of(o)->value.page_size()); }
 PyObject* get_level(PyObject* o, void*) { return PyLong_FromLong(self_of(o)->value.level); }
 PyObject* get_user(PyObject* o, void*) {
-  return PyBool_FromLong(vm::mem::paging::user_access(self_of(o)->value.rights) != vm::Access::none);
+  return PyBool_FromLong(vm::user_access(self_of(o)->value.rights) != vm::Access::none);
 }
 PyObject* get_access(PyObject* o, void*) {
   const TranslationObject* self = self_of(o);
-  PyObject* member = access_member(vm::mem::paging::access_of(self->value.rights, self->privilege));
+  PyObject* member = access_member(vm::access_of(self->value.rights, self->privilege));
   Py_INCREF(member);
   return member;
 }
 
 PyObject* translation_repr(PyObject* object) {
   const TranslationObject* self = self_of(object);
-  const std::string access = vm::to_string(vm::mem::paging::access_of(self->value.rights, self->privilege));
-  const bool user = vm::mem::paging::user_access(self->value.rights) != vm::Access::none;
+  const std::string access = vm::to_string(vm::access_of(self->value.rights, self->privilege));
+  const bool user = vm::user_access(self->value.rights) != vm::Access::none;
   return PyUnicode_FromFormat("Translation(vaddr=%s, paddr=%s, page_size=%s, access=%s, user=%s)",
                               vm::hex(self->value.vaddr).c_str(), vm::hex(self->value.paddr).c_str(),
                               vm::hex(self->value.page_size()).c_str(), access.c_str(), user ? "True" : "False");
