@@ -67,7 +67,8 @@ class LazyState : public PageFiller {
   std::uint64_t length(std::uint64_t first, std::uint64_t count) const noexcept;
   bool claim_missing(std::uint64_t page, bool failed_too);
   std::uint64_t claim_run(std::uint64_t first, std::uint64_t limit, bool failed_too);
-  void fill_claimed(std::uint64_t first, std::uint64_t count, std::vector<std::byte>& buffer);
+  void fill_claimed(std::uint64_t first, std::uint64_t count, std::vector<std::byte>& buffer,
+                    std::atomic<std::uint64_t>& cause, std::uint64_t uncalled);
   void ask_source(std::uint64_t offset, std::vector<std::byte>& buffer, std::uint64_t size);
   void place(std::uint64_t first, std::uint64_t count, const std::byte* bytes);
   void settle(std::uint64_t first, std::uint64_t count, PageState to);
