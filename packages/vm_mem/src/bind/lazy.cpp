@@ -87,7 +87,7 @@ py::array_t<std::uint64_t> indices(Ask ask) {
     const py::gil_scoped_release release;
     pages = ask();
   }
-  return {static_cast<py::ssize_t>(pages.size()), pages.data()};
+  return py::array_t<std::uint64_t>(static_cast<py::ssize_t>(pages.size()), pages.data());
 }
 
 std::optional<std::string> error(const LazyMemory& lazy) {
