@@ -61,7 +61,7 @@ LazyPages::~LazyPages() { end_threads(); }
 void LazyPages::end_threads() noexcept {
   state_->userfault().stop();
   try {
-    const auto unlocked = state_->before_wait();
+    const auto unlocked = state_->source().before_wait();
     for (std::thread& thread : threads_) {
       // A source can hold the last reference. What the thread still uses is its own share of the state.
       if (thread.get_id() == std::this_thread::get_id()) {

@@ -115,8 +115,10 @@ void LazyState::ask_source(std::uint64_t offset, std::vector<std::byte>& buffer,
   add(counters_.bytes, size);
 }
 
-/// Makes claimed pages resident. Throws what the source throws; then they are still claimed.
-void LazyState::fill_claimed(std::uint64_t first, std::uint64_t count, std::vector<std::byte>& buffer) {
+/// Makes claimed pages resident, and counts `uncalled` of them in `cause`. Throws what the
+/// source throws; then they are still claimed.
+void LazyState::fill_claimed(std::uint64_t first, std::uint64_t count, std::vector<std::byte>& buffer,
+                             std::atomic<std::uint64_t>& cause, std::uint64_t uncalled) {
   const auto start = std::chrono::steady_clock::now();
   const std::uint64_t offset = first * options_.page_size;
   const std::uint64_t whole = length(first, count);
@@ -124,9 +126,19 @@ void LazyState::fill_claimed(std::uint64_t first, std::uint64_t count, std::vect
   if (buffer.size() < whole) buffer.resize(static_cast<std::size_t>(whole));
   ask_source(offset, buffer, wanted);
   std::memset(buffer.data() + wanted, 0, static_cast<std::size_t>(whole - wanted));
-  place(first, count, buffer.data());
-  resident_.fetch_add(count, std::memory_order_relaxed);
-  add(counters_.pages_filled, count);
+  // Before the toucher goes on, so that it finds its own page counted.
+  const auto count_pages = [&](auto change) {
+    change(resident_, count);
+    change(counters_.pages_filled, count);
+    change(cause, uncalled);
+  };
+  count_pages(add);
+  try {
+    place(first, count, buffer.data());
+  } catch (...) {
+    count_pages([](std::atomic<std::uint64_t>& counter, std::uint64_t by) { counter.fetch_sub(by); });
+    throw;
+  }
   add(counters_.fill_ns, elapsed_ns(start));
   settle(first, count, PageState::resident);
 }
@@ -201,8 +213,7 @@ bool LazyState::try_fill(std::uint64_t page, std::uint64_t& count, std::vector<s
                          std::string& message) {
   while (true) {
     try {
-      fill_claimed(page, count, buffer);
-      add(counters_.prefetched_pages, count - 1);
+      fill_claimed(page, count, buffer, counters_.prefetched_pages, count - 1);
       return true;
     } catch (const std::exception& error) {
       message = error.what();
@@ -264,8 +275,7 @@ void LazyState::require(std::uint64_t offset, std::uint64_t size) {
       await_settled(page);
     } else if (const auto count = claim_run(page, page < one_by_one ? 1 : std::min(run, last - page + 1), true)) {
       try {
-        fill_claimed(page, count, buffer);
-        add(counters_.populated_pages, count);
+        fill_claimed(page, count, buffer, counters_.populated_pages, count);
         page += count;
       } catch (...) {
         release(page, count);

@@ -35,7 +35,8 @@ class LazyState : public PageFiller {
   // PageFiller
   void require(std::uint64_t offset, std::uint64_t size) override;
   std::shared_ptr<void> hold(std::uint64_t offset, std::uint64_t size) override;
-  std::shared_ptr<void> before_wait() const override { return source_->before_wait(); }
+  /// Nothing to check and to let go of when every page is there.
+  std::shared_ptr<void> before_wait() const override { return resident() == pages_ ? nullptr : source_->before_wait(); }
   bool needs_caller_lock() const noexcept override { return source_->needs_caller_lock(); }
 
   /// One report of the kernel, by a handler thread with a buffer of its own. Nothing escapes.
@@ -48,6 +49,7 @@ class LazyState : public PageFiller {
   LazyStats stats() const;
 
   const LazyOptions& options() const noexcept { return options_; }
+  const PageSource& source() const noexcept { return *source_; }
   const std::shared_ptr<HostMapping>& mapping() const noexcept { return mapping_; }
   const Userfault& userfault() const noexcept { return userfault_; }
   WriteTracker& writes() noexcept { return writes_; }
@@ -67,7 +69,8 @@ class LazyState : public PageFiller {
   std::uint64_t length(std::uint64_t first, std::uint64_t count) const noexcept;
   bool claim_missing(std::uint64_t page, bool failed_too);
   std::uint64_t claim_run(std::uint64_t first, std::uint64_t limit, bool failed_too);
-  void fill_claimed(std::uint64_t first, std::uint64_t count, std::vector<std::byte>& buffer);
+  void fill_claimed(std::uint64_t first, std::uint64_t count, std::vector<std::byte>& buffer,
+                    std::atomic<std::uint64_t>& cause, std::uint64_t uncalled);
   void ask_source(std::uint64_t offset, std::vector<std::byte>& buffer, std::uint64_t size);
   void place(std::uint64_t first, std::uint64_t count, const std::byte* bytes);
   void settle(std::uint64_t first, std::uint64_t count, PageState to);

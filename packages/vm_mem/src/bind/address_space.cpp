@@ -12,6 +12,7 @@
 
 #include "bind.hpp"
 #include "paging_config.hpp"
+#include "touch.hpp"
 #include "translate_call.hpp"
 #include "vm/core/error.hpp"
 
@@ -50,6 +51,7 @@ py::object mappings(const AddressSpace& space, std::uint64_t start, const py::ob
   if (beyond > py::int_(start)) {
     options.last = last.cast<std::uint64_t>();
     const py::gil_scoped_release release;
+    const TouchGuard touching(*space.memory());
     found = space.mappings(options, no_signal_pending);
   }
   if (PyErr_Occurred()) throw py::error_already_set();
@@ -61,7 +63,18 @@ py::object mappings(const AddressSpace& space, std::uint64_t start, const py::ob
 
 void map(AddressSpace& space, std::uint64_t vaddr, std::uint64_t paddr, std::uint64_t size, Access access, bool user,
          std::optional<std::uint64_t> page_size) {
+  const TouchGuard touching(*space.memory());
   space.map({vaddr, paddr, size, access, user, page_size});
+}
+
+std::uint64_t unmap(AddressSpace& space, std::uint64_t vaddr, std::uint64_t size) {
+  const TouchGuard touching(*space.memory());
+  return space.unmap(vaddr, size);
+}
+
+void protect(AddressSpace& space, std::uint64_t vaddr, std::uint64_t size, Access access, std::optional<bool> user) {
+  const TouchGuard touching(*space.memory());
+  space.protect(vaddr, size, access, user);
 }
 
 std::vector<std::string> engine_names(const AddressSpace& space) {
@@ -75,6 +88,7 @@ std::string choose_engine(const AddressSpace& space, const py::object& vaddrs, A
   BatchRequest request;
   request.access = access;
   request.privilege = user ? Privilege::user : Privilege::supervisor;
+  const TouchGuard touching(*space.memory());
   return to_string(space.choose_engine(vaddr.data(), static_cast<std::size_t>(vaddr.size()), request));
 }
 
@@ -103,7 +117,8 @@ void bind_address_space(py::module_& module) {
           "config", [](const AddressSpace& self) { return paging_config_to_python(self.config()); },
           "The X86, RiscV or AArch64 given.")
       .def_property_readonly(
-          "tables", [](const AddressSpace& self) { return tables_to_python(self.options().tables); }, "Where new tables are taken from, or None for the default.")
+          "tables", [](const AddressSpace& self) { return tables_to_python(self.options().tables); },
+          "Where new tables are taken from, or None for the default.")
       .def_property_readonly(
           "update_accessed_dirty", [](const AddressSpace& self) { return self.options().update_accessed_dirty; },
           "True when translations set A and D flags.")
@@ -121,11 +136,11 @@ void bind_address_space(py::module_& module) {
            "page_size: bytes of each page; without it the largest that fit. Rights that the format cannot withhold "
            "(x86: read, and without NX execute) are granted too. All or nothing: InvalidConfig for bad alignment or a "
            "range that is already mapped, ResourceExhausted when no frame for a table is left.")
-      .def("unmap", &AddressSpace::unmap, "vaddr"_a, "size"_a, py::call_guard<py::gil_scoped_release>(),
+      .def("unmap", &unmap, "vaddr"_a, "size"_a, py::call_guard<py::gil_scoped_release>(),
            "Remove the mappings in a range and return how many bytes were mapped.\n\n"
            "Larger pages are split at the ends of the range, tables that become empty are freed; holes are fine. All "
            "or nothing.")
-      .def("protect", &AddressSpace::protect, "vaddr"_a, "size"_a, "access"_a, "user"_a = py::none(),
+      .def("protect", &protect, "vaddr"_a, "size"_a, "access"_a, "user"_a = py::none(),
            py::call_guard<py::gil_scoped_release>(),
            "Change the rights of a mapped range; user=None keeps each page's privilege.\n\n"
            "PageFault for the first hole. All or nothing.")

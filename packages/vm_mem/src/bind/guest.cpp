@@ -16,6 +16,8 @@
 
 #include "bind.hpp"
 #include "guest_docs.hpp"
+#include "huge_pages.hpp"
+#include "touch.hpp"
 #include "unsigned.hpp"
 #include "vm/core/error.hpp"
 #include "vm/mem/guest/memory.hpp"
@@ -37,16 +39,6 @@ constexpr std::uint64_t quick_copy = 4096;
 /// Bytes between two looks for signals.
 constexpr std::uint64_t signal_step = std::uint64_t{1} << 26;
 
-HugePages parse_huge_pages(const std::optional<std::string>& name) {
-  if (!name) return HugePages::none;
-  if (*name == "auto") return HugePages::automatic;
-  if (*name == "transparent") return HugePages::transparent;
-  if (*name == "2M") return HugePages::size_2m;
-  if (*name == "1G") return HugePages::size_1g;
-  throw vm::InvalidConfig("unknown huge_pages \"" + *name + "\"; choose \"auto\", None, \"transparent\", \"2M\" or " +
-                          "\"1G\"");
-}
-
 void raise_pending_signal() {
   if (PyErr_CheckSignals() != 0) throw py::error_already_set();
 }
@@ -57,7 +49,7 @@ py::bytes read(const GuestMemory& memory, Unsigned paddr, Unsigned size) {
       py::reinterpret_steal<py::bytes>(PyBytes_FromStringAndSize(nullptr, static_cast<py::ssize_t>(size.value)));
   if (!result) throw py::error_already_set();
   char* to = PyBytes_AS_STRING(result.ptr());
-  if (size.value <= quick_copy) {
+  if (size.value <= quick_copy && !memory.lazy()) {
     memory.read(paddr.value, to, size.value);
     return result;
   }
@@ -95,7 +87,7 @@ class ContiguousBuffer {
 
 void write(GuestMemory& memory, Unsigned paddr, const py::object& source) {
   const ContiguousBuffer buffer(source);
-  if (buffer.size() <= quick_copy) return memory.write(paddr.value, buffer.data(), buffer.size());
+  if (buffer.size() <= quick_copy && !memory.lazy()) return memory.write(paddr.value, buffer.data(), buffer.size());
   const py::gil_scoped_release release;
   memory.write(paddr.value, buffer.data(), buffer.size());
 }
@@ -112,6 +104,13 @@ py::capsule keeper_of(std::shared_ptr<HostMapping> mapping) {
   return capsule;
 }
 
+/// Lazy memory with a Python source is filled first, which may wait for a thread that needs the GIL.
+vm::mem::HostView host_view(const GuestMemory& memory, std::uint64_t paddr, std::uint64_t size) {
+  if (!memory.lazy()) return memory.view(paddr, size);
+  const py::gil_scoped_release release;
+  return memory.view(paddr, size);
+}
+
 py::object view(const GuestMemory& memory, Unsigned paddr, Unsigned size, const py::object& dtype) {
   const py::dtype type = py::dtype::from_args(dtype);
   const auto item = static_cast<std::uint64_t>(type.itemsize());
@@ -123,7 +122,7 @@ py::object view(const GuestMemory& memory, Unsigned paddr, Unsigned size, const 
     throw vm::InvalidConfig("a view of " + std::to_string(size.value) + " bytes is no whole number of items of " +
                             std::to_string(item) + " bytes (" + py::repr(type).cast<std::string>() + ")");
   }
-  const vm::mem::HostView host = memory.view(paddr.value, size.value);
+  const vm::mem::HostView host = host_view(memory, paddr.value, size.value);
   if (size.value == 0) return py::array(type, std::vector<py::ssize_t>{0});
   const py::array bytes(py::dtype::of<std::uint8_t>(), {static_cast<py::ssize_t>(size.value)}, {py::ssize_t{1}},
                         host.host, keeper_of(host.mapping));
@@ -160,6 +159,7 @@ void save(const GuestMemory& memory, const Path& path, const std::string& format
     if (!progress.is_none()) progress(done, total);
   };
   const py::gil_scoped_release release;
+  const TouchGuard touching(memory);
   memory.save(path.string(), wanted, report);
 }
 
@@ -313,6 +313,16 @@ void bind_memory(py::module_& module) {
 }
 
 }  // namespace
+
+HugePages parse_huge_pages(const std::optional<std::string>& name) {
+  if (!name) return HugePages::none;
+  if (*name == "auto") return HugePages::automatic;
+  if (*name == "transparent") return HugePages::transparent;
+  if (*name == "2M") return HugePages::size_2m;
+  if (*name == "1G") return HugePages::size_1g;
+  throw vm::InvalidConfig("unknown huge_pages \"" + *name + "\"; choose \"auto\", None, \"transparent\", \"2M\" or " +
+                          "\"1G\"");
+}
 
 void bind_guest(py::module_& module) {
   bind_region(module);

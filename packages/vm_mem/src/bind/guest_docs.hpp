@@ -71,7 +71,8 @@ GIL for more than a page.
 inline constexpr const char* view = R"(Give ``size`` bytes at ``paddr`` as a NumPy array without a copy.
 
 1-D of ``dtype``, whose size must divide ``size`` (in bytes); not necessarily aligned. Read-only where the region is.
-The array keeps its memory mapped, also after ``close`` and ``del``. Raises OutOfRange when the range is not wholly in
+The array keeps its memory mapped, also after ``close`` and ``del``. Of LazyMemory with a Python source the pages are
+filled first, and stay while the array lives: nobody could fill them while its user holds the GIL. Raises OutOfRange when the range is not wholly in
 one region, InvalidConfig for a dtype that does not fit or holds Python objects.
 
 >>> memory = GuestMemory.anonymous(4096)
@@ -104,7 +105,8 @@ inline constexpr const char* close = R"(Give the regions up; twice is fine. View
 inline constexpr const char* regions = R"(The regions by rising address, as a list of Region.)";
 
 inline constexpr const char* format =
-    R"(What the memory was made from: ``"anonymous"``, ``"memfd"``, ``"file"``, ``"raw"``, ``"lime"`` or ``"elf"``.)";
+    R"(What the memory was made from: ``"anonymous"``, ``"memfd"``, ``"file"``, ``"raw"``, ``"lime"``, ``"elf"``
+or ``"lazy"``.)";
 
 inline constexpr const char* cpu_states = R"(What an ELF core's notes say about each CPU, as a list of CpuState.
 

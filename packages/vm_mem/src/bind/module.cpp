@@ -8,6 +8,7 @@ PYBIND11_MODULE(_mem, module, pybind11::mod_gil_not_used()) {
   vm::python::import_core();
   module.doc() = "Compiled part of vm_mem; import the names from vm_mem instead.";
   bind_guest(module);
+  bind_lazy(module);
   bind_paging(module);
   bind_prefetch(module);
   module.attr("__version__") = VM_VERSION;

@@ -12,6 +12,7 @@
 
 #include "bind.hpp"
 #include "paging_config.hpp"
+#include "touch.hpp"
 #include "vm/core/error.hpp"
 #include "vm/mem/paging/translation.hpp"
 
@@ -37,6 +38,7 @@ std::vector<RootCandidate> find(const vm::mem::GuestMemory& memory, const py::ob
     return true;
   };
   const py::gil_scoped_release release;
+  const TouchGuard touching(memory);
   return find_roots(memory, options);
 }
 

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "touch.hpp"
 #include "translate_arguments.hpp"
 #include "translation_array.hpp"
 #include "translation_type.hpp"
@@ -36,10 +37,18 @@ TranslationArray translate_array(const std::shared_ptr<Translator>& translator, 
   const auto count = static_cast<std::size_t>(vaddr.size());
   {
     const py::gil_scoped_release release;
+    const TouchGuard touching(*translator->memory());
     translator->translate(from, count, to, facts, request);
   }
   if (PyErr_Occurred()) throw py::error_already_set();
   return {space_of(translator), vaddr, paddr, info, request.access, request.privilege};
+}
+
+template <class Translator>
+vm::mem::paging::Translation translate_one(Translator& translator, std::uint64_t vaddr,
+                                           const vm::mem::paging::BatchRequest& request) {
+  const TouchGuard touching(*translator.memory());
+  return translator.translate(vm::GuestVirtual{vaddr}, request.access, request.privilege);
 }
 
 template <class Translator>
@@ -72,8 +81,7 @@ PyObject* translate_checked(PyObject* self, PyObject* const* args, Py_ssize_t co
     address = address_from(number.ptr());
   }
   Translator& translator = *holder.value_ptr<Translator>();
-  return new_translation(translator.translate(vm::GuestVirtual{address}, request.access, request.privilege),
-                         request.privilege);
+  return new_translation(translate_one(translator, address, request), request.privilege);
 }
 
 /// The boundary that pybind11 draws around its own functions.

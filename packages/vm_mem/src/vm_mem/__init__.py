@@ -16,5 +16,6 @@ vm_core.error.OutOfRange: read of 1 bytes at 0x100000 reaches 0x100000, but ther
 import vm_core as _vm_core  # noqa: F401  (its types and exception translator come first)
 
 from ._mem import CpuState, GuestMemory, Region, __version__
+from .lazy import LazyMemory
 
-__all__ = ["CpuState", "GuestMemory", "Region", "__version__"]
+__all__ = ["CpuState", "GuestMemory", "LazyMemory", "Region", "__version__"]
