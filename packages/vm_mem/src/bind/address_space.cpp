@@ -122,6 +122,7 @@ void bind_address_space(py::module_& module) {
       .def_property_readonly(
           "update_accessed_dirty", [](const AddressSpace& self) { return self.options().update_accessed_dirty; },
           "True when translations set A and D flags.")
+      .def_property_readonly("page_size", &AddressSpace::smallest_page, "Bytes of the smallest page of the format.")
       .def_property_readonly("engines", &engine_names, "Names of the batch engines that can run here.")
       .def("choose_engine", &choose_engine, "vaddrs"_a, py::kw_only(), read_access, "user"_a = false,
            "The engine that translate(vaddrs) would pick.")

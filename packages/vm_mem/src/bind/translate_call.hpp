@@ -8,6 +8,7 @@
 
 #include <memory>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -17,9 +18,12 @@
 #include "translation_type.hpp"
 
 /// The page tables that a translator's results refer to.
-inline std::shared_ptr<const vm::mem::paging::AddressSpace> space_of(
-    const std::shared_ptr<vm::mem::paging::AddressSpace>& space) {
-  return space;
+template <class Translator>
+std::shared_ptr<const vm::mem::paging::AddressSpace> space_of(const std::shared_ptr<Translator>& translator) {
+  if constexpr (std::is_same_v<Translator, vm::mem::paging::AddressSpace>)
+    return translator;
+  else
+    return translator->space();
 }
 
 template <class Translator>

@@ -17,6 +17,7 @@ using namespace vm::mem::tlb;
 class Recorder final : public Tlb {
  public:
   bool lookup(std::uint64_t, Context, Hit&) noexcept override { return false; }
+  bool contains(std::uint64_t, Context) const noexcept override { return false; }
   FillTicket begin_fill() const noexcept override { return {}; }
   bool insert(const Entry&, FillTicket) noexcept override { return false; }
   void flush(const FlushRequest& request) noexcept override {

@@ -1,0 +1,256 @@
+#include "mmu.hpp"
+
+#include <pybind11/stl.h>
+
+#include <array>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "flushes.hpp"
+#include "mmio.hpp"
+#include "mmu_stats.hpp"
+#include "paging_config.hpp"
+#include "prefetcher_type.hpp"
+#include "touch.hpp"
+#include "translate_call.hpp"
+#include "unsigned.hpp"
+#include "vm/core/error.hpp"
+#include "vm/mem/mmu/mmu.hpp"
+
+namespace py = pybind11;
+using namespace pybind11::literals;
+using vm::Access;
+using vm::GuestPhysical;
+using vm::GuestVirtual;
+using vm::Privilege;
+using vm::mem::GuestMemory;
+using vm::mem::Mmu;
+using vm::mem::MmuConfig;
+
+namespace {
+
+// Copies shorter than this take less time than giving up the GIL and getting it back.
+constexpr std::uint64_t long_copy = std::uint64_t{1} << 16;
+
+Privilege privilege_from(bool user) { return user ? Privilege::user : Privilege::supervisor; }
+
+vm::mem::tlb::WalkCacheConfig walk_cache_from(const std::optional<std::array<std::uint32_t, 4>>& entries) {
+  return entries ? vm::mem::tlb::WalkCacheConfig{*entries} : vm::mem::tlb::WalkCacheConfig{};
+}
+
+std::shared_ptr<Mmu> make_mmu(std::shared_ptr<GuestMemory> memory, const py::object& paging,
+                              const vm::mem::tlb::TlbConfig& tlb,
+                              const std::optional<std::array<std::uint32_t, 4>>& walk_cache,
+                              const PyPrefetcher* prefetcher, Unsigned asid, Unsigned vmid, const py::object& tables,
+                              bool update_accessed_dirty) {
+  MmuConfig config;
+  config.tlb = tlb;
+  config.walk_cache = walk_cache_from(walk_cache);
+  config.paging = {tables_from(tables), update_accessed_dirty};
+  config.context = context_from(asid, vmid);
+  std::unique_ptr<vm::mem::prefetch::Prefetcher> own;
+  if (prefetcher != nullptr) own = prefetcher->get().fresh();
+  return std::make_shared<Mmu>(std::move(memory), paging_config_from(paging), config, std::move(own));
+}
+
+/// Calls `work` once for the type of `width` bytes.
+template <class Work>
+auto by_width(unsigned width, Work&& work) {
+  switch (width) {
+    case 1: return work(std::uint8_t{});
+    case 2: return work(std::uint16_t{});
+    case 4: return work(std::uint32_t{});
+    case 8: return work(std::uint64_t{});
+    default: throw vm::InvalidConfig("width is " + std::to_string(width) + "; words have 1, 2, 4 or 8 bytes");
+  }
+}
+
+template <class T>
+T word_from(Unsigned value, const char* what) {
+  if (value.value > std::numeric_limits<T>::max())
+    throw vm::InvalidConfig(std::string(what) + " is " + vm::hex(value.value) + "; it does not fit " +
+                            std::to_string(sizeof(T)) + " bytes");
+  return static_cast<T>(value.value);
+}
+
+py::bytes read(Mmu& self, Unsigned vaddr, Unsigned size, bool user, Access access) {
+  auto bytes = py::reinterpret_steal<py::bytes>(
+      PyBytes_FromStringAndSize(nullptr, static_cast<py::ssize_t>(std::min<std::uint64_t>(size.value, PY_SSIZE_T_MAX))));
+  if (!bytes) throw py::error_already_set();
+  const TouchGuard touching(*self.memory());
+  std::optional<py::gil_scoped_release> release;
+  if (size.value >= long_copy && PyGILState_Check() != 0) release.emplace();
+  self.read(GuestVirtual(vaddr.value), PyBytes_AS_STRING(bytes.ptr()), size.value, privilege_from(user), access);
+  return bytes;
+}
+
+void write(Mmu& self, Unsigned vaddr, const py::buffer& data, bool user) {
+  const py::buffer_info info = data.request();
+  if (!PyBuffer_IsContiguous(info.view(), 'C')) throw vm::InvalidConfig("data must be contiguous");
+  const auto size = static_cast<std::uint64_t>(info.size * info.itemsize);
+  const TouchGuard touching(*self.memory());
+  std::optional<py::gil_scoped_release> release;
+  if (size >= long_copy && PyGILState_Check() != 0) release.emplace();
+  self.write(GuestVirtual(vaddr.value), info.ptr, size, privilege_from(user));
+}
+
+std::uint64_t load(Mmu& self, Unsigned vaddr, unsigned width, bool user) {
+  return by_width(width, [&](auto word) {
+    const TouchGuard touching(*self.memory());
+    return std::uint64_t{self.load<decltype(word)>(GuestVirtual(vaddr.value), privilege_from(user))};
+  });
+}
+
+void store(Mmu& self, Unsigned vaddr, Unsigned value, unsigned width, bool user) {
+  by_width(width, [&](auto word) {
+    const auto narrow = word_from<decltype(word)>(value, "value");
+    const TouchGuard touching(*self.memory());
+    self.store(GuestVirtual(vaddr.value), narrow, privilege_from(user));
+  });
+}
+
+py::tuple compare_exchange(Mmu& self, Unsigned vaddr, Unsigned expected, Unsigned desired, unsigned width, bool user) {
+  return by_width(width, [&](auto word) {
+    auto found = word_from<decltype(word)>(expected, "expected");
+    const auto wanted = word_from<decltype(word)>(desired, "desired");
+    bool replaced = false;
+    {
+      const TouchGuard touching(*self.memory());
+      replaced = self.compare_exchange(GuestVirtual(vaddr.value), found, wanted, privilege_from(user));
+    }
+    return py::make_tuple(replaced, found);
+  });
+}
+
+const char translate_doc[] =
+    "translate($self, vaddr, /, *, access=Access.READ, user=False, engine='auto', threads=1)\n--\n\n"
+    "Translate one virtual address or an array of them, as AddressSpace.translate does.\n\n"
+    "One address goes through the TLB. Small arrays do too; large ones when a sample of them says that this is faster, "
+    "and past it otherwise, with threads or with a named engine. The answers are the same.\n\n"
+    "Thread-safe; arrays release the GIL.";
+
+PyMethodDef translate_definition = translate_method<Mmu>(translate_doc);
+
+void add_tables(py::class_<Mmu, py::smart_holder>& type) {
+  const py::arg_v access("access", Access::read | Access::write, "vm_core.Access.READ | vm_core.Access.WRITE");
+  type.def(
+          "map_page",
+          [](Mmu& self, Unsigned vaddr, Unsigned paddr, Access rights, bool user) {
+            const TouchGuard touching(*self.memory());
+            self.map_page(GuestVirtual(vaddr.value), GuestPhysical(paddr.value), rights, user);
+          },
+          "vaddr"_a, "paddr"_a, access, "user"_a = false,
+          "Map one page of the smallest size. Raises InvalidConfig when it is misaligned or already mapped.")
+      .def(
+          "unmap_page",
+          [](Mmu& self, Unsigned vaddr) {
+            const TouchGuard touching(*self.memory());
+            self.unmap_page(GuestVirtual(vaddr.value));
+          },
+          "vaddr"_a, "Unmap the page, of whatever size, that contains vaddr; then flush it. PageFault without one.")
+      .def(
+          "map",
+          [](Mmu& self, Unsigned vaddr, Unsigned paddr, Unsigned size, Access rights, bool user,
+             std::optional<std::uint64_t> page_size) {
+            const TouchGuard touching(*self.memory());
+            self.map({vaddr.value, paddr.value, size.value, rights, user, page_size});
+          },
+          "vaddr"_a, "paddr"_a, "size"_a, access, "user"_a = false, "page_size"_a = py::none(), "As AddressSpace.map.")
+      .def(
+          "unmap",
+          [](Mmu& self, Unsigned vaddr, Unsigned size) {
+            const TouchGuard touching(*self.memory());
+            return self.unmap(vaddr.value, size.value);
+          },
+          "vaddr"_a, "size"_a, "As AddressSpace.unmap; then flush the range. Returns the bytes that were mapped.")
+      .def(
+          "protect",
+          [](Mmu& self, Unsigned vaddr, Unsigned size, Access rights, std::optional<bool> user) {
+            const TouchGuard touching(*self.memory());
+            self.protect(vaddr.value, size.value, rights, user);
+          },
+          "vaddr"_a, "size"_a, "access"_a, "user"_a = py::none(), "As AddressSpace.protect; then flush the range.")
+      .def(
+          "switch_to",
+          [](Mmu& self, const py::object& config, Unsigned asid, Unsigned vmid, bool keep) {
+            self.switch_to(paging_config_from(config), context_from(asid, vmid), keep);
+          },
+          "config"_a, py::kw_only(), "asid"_a = Unsigned{0}, "vmid"_a = Unsigned{0}, "keep"_a = false,
+          "Select another address space, as a write to CR3, satp or TTBR does.\n\n"
+          "Non-global translations of the new ASID are flushed unless keep; everything is when more than the root "
+          "changes. No other thread may use the Mmu meanwhile.");
+}
+
+void add_accesses(py::class_<Mmu, py::smart_holder>& type) {
+  const py::arg_v read_access("access", Access::read, "vm_core.Access.READ");
+  type.def("read", &read, "vaddr"_a, "size"_a, py::kw_only(), "user"_a = false, read_access,
+           "Copy size bytes from vaddr, over borders of pages, regions and devices.\n\n"
+           "Everything is translated and checked before the first byte moves. Raises PageFault with the first byte "
+           "that faults, OutOfRange where there is neither memory nor a device, AccessViolation for an access that a "
+           "device does not answer.")
+      .def("write", &write, "vaddr"_a, "data"_a, py::kw_only(), "user"_a = false,
+           "Copy a bytes-like object to vaddr. Raises as read, and AccessViolation for read-only memory; then nothing "
+           "was written.")
+      .def("load", &load, "vaddr"_a, "width"_a = 8, py::kw_only(), "user"_a = false,
+           "Read one little-endian word of 1, 2, 4 or 8 bytes: atomically when aligned, as one access of a device.")
+      .def("store", &store, "vaddr"_a, "value"_a, "width"_a = 8, py::kw_only(), "user"_a = false,
+           "Write one little-endian word of 1, 2, 4 or 8 bytes.")
+      .def("compare_exchange", &compare_exchange, "vaddr"_a, "expected"_a, "desired"_a, "width"_a = 8, py::kw_only(),
+           "user"_a = false,
+           "Replace expected by desired atomically; returns whether it was, and what was found.\n\n"
+           "Needs write permission either way. InvalidConfig when misaligned, NotSupported on a device.");
+}
+
+}  // namespace
+
+void bind_mmu(py::module_& module) {
+  bind_mmio(module);
+  bind_mmu_stats(module);
+  py::class_<Mmu, py::smart_holder> type(
+      module, "Mmu",
+      "Guest memory through virtual addresses: page tables behind a TLB and a page-walk cache, devices beside "
+      "memory.\n\n"
+      "memory: GuestMemory. config: X86, RiscV or AArch64. tlb: TlbConfig; its prefetch options are served here, with "
+      "real walks of the tables. walk_cache: entries by level of the table, the last level first; (0, 0, 0, 0) is off. "
+      "prefetcher: one of vm_mem.prefetch in the place of the one that tlb describes; a fresh copy of it works here. "
+      "asid, vmid: the tags of the address space. tables, update_accessed_dirty: as for AddressSpace.\n\n"
+      "Translations, reads, writes and flushes may run in any number of threads at once. map, unmap and protect wait "
+      "for each other and have flushed when they return (a delayed or batched flush policy waits for flush_barrier). "
+      "Tables changed in any other way need a flush, as on hardware.");
+  type.def(py::init(&make_mmu), "memory"_a, "config"_a, py::kw_only(),
+           py::arg_v("tlb", vm::mem::tlb::TlbConfig{}, "TlbConfig()"), "walk_cache"_a = py::none(),
+           "prefetcher"_a = py::none(), "asid"_a = Unsigned{0}, "vmid"_a = Unsigned{0}, "tables"_a = py::none(),
+           "update_accessed_dirty"_a = false)
+      .def_property_readonly("memory", &Mmu::memory, "The GuestMemory.")
+      .def_property_readonly(
+          "config", [](const Mmu& self) { return paging_config_to_python(self.space()->config()); },
+          "The X86, RiscV or AArch64 that is in force.")
+      .def_property_readonly(
+          "space",
+          [](const Mmu& self) { return std::const_pointer_cast<vm::mem::paging::AddressSpace>(self.space()); },
+          "The page tables without TLB and walk cache, as AddressSpace. What it changes is not flushed here.")
+      .def_property_readonly(
+          "asid", [](const Mmu& self) { return self.context().asid; }, "The ASID (PCID) in force.")
+      .def_property_readonly(
+          "vmid", [](const Mmu& self) { return self.context().vmid; }, "The VMID in force.")
+      .def_property_readonly(
+          "mmio", [](Mmu& self) -> vm::mem::MmioManager& { return self.mmio(); },
+          py::return_value_policy::reference_internal, "The devices: MmioManager.")
+      .def_property_readonly(
+          "tlb", [](Mmu& self) -> vm::mem::UnifiedTlb& { return self.tlb(); },
+          py::return_value_policy::reference_internal, "The UnifiedTlb.")
+      .def_property_readonly("stats", &Mmu::stats, "An MmuStats of this moment.")
+      .def(
+          "flush_barrier", [](Mmu& self) { self.flush_barrier(); }, py::call_guard<py::gil_scoped_release>(),
+          "Carry out the flushes that a delayed or batched policy holds back.")
+      .def("__repr__", [](const Mmu& self) {
+        return "Mmu(" + describe(self.space()->config()) + ", " +
+               to_string(self.config().tlb.strategy) + " TLB of " + std::to_string(self.tlb().capacity()) + " entries)";
+      });
+  add_tables(type);
+  add_accesses(type);
+  add_flushes(type, [](const Mmu& self) { return self.context(); }, [](Mmu& self, const vm::mem::tlb::FlushRequest& request) { self.flush(request); });
+  add_method(type, translate_definition);
+}

@@ -1,0 +1,258 @@
+"""Translations whose page faults are served by coroutines.
+
+Nothing here runs in a thread: a translation that hits is an ordinary call inside a coroutine, and only a fault waits.
+
+>>> import asyncio
+>>> from vm_core import Access
+>>> from vm_mem import AsyncMmu, GuestMemory, Mmu
+>>> from vm_mem.paging import X86
+>>> async def main():
+...     mmu = Mmu(GuestMemory.anonymous(1 << 20), X86(levels=4, root=0x1000))
+...     async def map_it(fault):
+...         await asyncio.sleep(0)  # fetch the page from somewhere
+...         mmu.map_page(fault.vaddr & ~0xFFF, 0x5000, Access.READ)
+...     async with AsyncMmu(mmu, map_it) as mmu_async:
+...         return await mmu_async.translate_async(0x7010)
+>>> hex(asyncio.run(main()).paddr)
+'0x5010'
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from vm_core import Access, ClosedError, InvalidConfig, PageFault
+
+from ._mem import Mmu
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    import numpy.typing as npt
+    from typing_extensions import Buffer, Self
+
+    from .paging import Translation, TranslationArray
+
+__all__ = ["AsyncMmu", "AsyncMmuStats"]
+
+T = TypeVar("T")
+FaultHandler = Callable[[PageFault], Awaitable[object]]
+
+
+@dataclass(frozen=True)
+class AsyncMmuStats:
+    """What an ``AsyncMmu`` did so far.
+
+    ``served``: faults for which the handler was called and came back. ``coalesced``: waits that joined a handler which
+    was already at work on the page. ``refused``: handlers that answered False. ``failed``: handlers that raised.
+    ``cancelled``: handlers that were cancelled because nobody waited for them any more.
+    """
+
+    served: int = 0
+    coalesced: int = 0
+    refused: int = 0
+    failed: int = 0
+    cancelled: int = 0
+
+
+class _Service:
+    """One page's handler at work, and how many wait for it."""
+
+    __slots__ = ("task", "waiters")
+
+    def __init__(self, task: asyncio.Task[bool]) -> None:
+        self.task = task
+        self.waiters = 0
+
+
+class AsyncMmu:
+    """An ``Mmu`` for asyncio.
+
+    ``fault_handler(fault)`` is a coroutine function: it gets the ``PageFault``, may map or fetch the page, and the
+    access is tried again when it returns; returning False lets the fault through. Faults on one page are served by one
+    call at a time, whoever waits for it; what it raises reaches all of them. When all who wait are cancelled (or time
+    out), so is the handler. At most ``max_concurrent_faults`` handlers run at once: the others wait their turn. An
+    access that still faults after ``max_attempts`` handler calls raises.
+
+    Without a handler, faults raise at once. To be used from one event loop. Raises InvalidConfig for limits below 1.
+    """
+
+    def __init__(
+        self,
+        mmu: Mmu,
+        fault_handler: FaultHandler | None = None,
+        *,
+        max_concurrent_faults: int = 64,
+        max_attempts: int = 8,
+    ) -> None:
+        for name, value in (("max_concurrent_faults", max_concurrent_faults), ("max_attempts", max_attempts)):
+            if value < 1:
+                raise InvalidConfig(f"{name} is {value}; it must be at least 1")
+        self._mmu = mmu
+        self._handler = fault_handler
+        self._attempts = max_attempts
+        self._limit = asyncio.Semaphore(max_concurrent_faults)
+        self._services: dict[int, _Service] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._page_size = mmu.space.page_size
+        self._stats = AsyncMmuStats()
+        self._closed = False
+
+    @property
+    def mmu(self) -> Mmu:
+        """The Mmu inside; what hits there hits here."""
+        return self._mmu
+
+    @property
+    def pending_faults(self) -> int:
+        """Pages whose handler has been called, or waits for its turn."""
+        return len(self._services)
+
+    @property
+    def stats(self) -> AsyncMmuStats:
+        """An AsyncMmuStats of this moment."""
+        return self._stats
+
+    async def translate_async(self, vaddr: int, *, access: Access = Access.READ, user: bool = False) -> Translation:
+        """Translate one address; PageFault only when the handler refuses it or cannot help."""
+        return await self._retried(lambda: self._mmu.translate(vaddr, access=access, user=user))
+
+    async def read(self, vaddr: int, size: int, *, user: bool = False) -> bytes:
+        """Read ``size`` bytes, as ``Mmu.read``."""
+        return await self._retried(lambda: self._mmu.read(vaddr, size, user=user))
+
+    async def write(self, vaddr: int, data: Buffer, *, user: bool = False) -> None:
+        """Write ``data``, as ``Mmu.write``: all of it or nothing."""
+        await self._retried(lambda: self._mmu.write(vaddr, data, user=user))
+
+    async def translate_batch(
+        self,
+        vaddrs: npt.ArrayLike,
+        *,
+        access: Access = Access.READ,
+        user: bool = False,
+        engine: str = "auto",
+        threads: int = 1,
+    ) -> TranslationArray:
+        """Translate an array of any shape, as ``Mmu.translate``.
+
+        The handler is called once for each page that faults; what it refuses, or what still faults after
+        ``max_attempts``, is a fault in the result. Takes a few ns per element of the event loop's time: split arrays of
+        many millions.
+        """
+        self._enter()
+        addresses = np.asarray(vaddrs)
+
+        def translate() -> TranslationArray:
+            return self._mmu.translate(addresses, access=access, user=user, engine=engine, threads=threads)
+
+        many = translate()
+        refused: set[int] = set()
+        for _ in range(self._attempts if self._handler is not None else 0):
+            faults = self._first_faults(many, refused)
+            if not faults:
+                break
+            answers = await asyncio.gather(*(self._serve(fault) for fault in faults))
+            refused.update(fault.vaddr // self._page_size for fault, ok in zip(faults, answers, strict=True) if not ok)
+            many = translate()
+        return many
+
+    def _first_faults(self, many: TranslationArray, refused: set[int]) -> list[PageFault]:
+        """A PageFault for one element of each faulting page that nobody has refused yet."""
+        if many.fault_count == 0:
+            return []
+        failed = np.flatnonzero(~many.ok)
+        pages = many.vaddr.reshape(-1)[failed] // np.uint64(self._page_size)
+        unique, first = np.unique(pages, return_index=True)
+        faults = []
+        for page, index in zip(unique.tolist(), failed[first].tolist(), strict=True):
+            if page not in refused:
+                try:
+                    many[np.unravel_index(index, many.ok.shape)]
+                except PageFault as fault:
+                    faults.append(fault)
+        return faults
+
+    async def _retried(self, attempt: Callable[[], T]) -> T:
+        self._enter()
+        for _ in range(self._attempts if self._handler is not None else 0):
+            try:
+                return attempt()
+            except PageFault as fault:
+                if not await self._serve(fault):
+                    raise
+        return attempt()
+
+    def _enter(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._closed:
+            raise ClosedError("this AsyncMmu is closed")
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop is not loop:
+            raise RuntimeError("this AsyncMmu belongs to another event loop; make one for each")
+
+    async def _serve(self, fault: PageFault) -> bool:
+        """Have the handler called for the fault's page, by somebody; its answer."""
+        page = fault.vaddr // self._page_size
+        service = self._services.get(page)
+        if service is None:
+            service = _Service(asyncio.ensure_future(self._handle(fault)))
+            self._services[page] = service
+            service.task.add_done_callback(lambda _: self._forget(page, service))
+        else:
+            self._count(coalesced=1)
+        service.waiters += 1
+        try:
+            return await asyncio.shield(service.task)
+        finally:
+            service.waiters -= 1
+            if service.waiters == 0 and not service.task.done():
+                service.task.cancel()
+                # Whoever faults on the page before the handler has ended begins a new one.
+                self._forget(page, service)
+
+    def _forget(self, page: int, service: _Service) -> None:
+        if self._services.get(page) is service:
+            del self._services[page]
+
+    async def _handle(self, fault: PageFault) -> bool:
+        assert self._handler is not None
+        try:
+            async with self._limit:
+                answer = await self._handler(fault)
+        except asyncio.CancelledError:
+            self._count(cancelled=1)
+            raise
+        except BaseException:
+            self._count(failed=1)
+            raise
+        self._count(served=1, refused=answer is False)
+        return answer is not False
+
+    def _count(self, **events: int) -> None:
+        now = {name: getattr(self._stats, name) + count for name, count in events.items()}
+        self._stats = replace(self._stats, **now)
+
+    async def aclose(self) -> None:
+        """Cancel the handlers at work and wait for their end. Twice is fine; the Mmu stays open."""
+        self._closed = True
+        tasks = [service.task for service in self._services.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"AsyncMmu({self._mmu!r}, {self.pending_faults} faults pending)"
