@@ -20,3 +20,5 @@ void bind_prefetch(pybind11::module_& module);
 void bind_prefetch_adaptive(pybind11::module_& module);
 /// Profile.
 void bind_prefetch_profile(pybind11::module_& module);
+/// Everything of vm_mem.tlb.
+void bind_tlb(pybind11::module_& module);

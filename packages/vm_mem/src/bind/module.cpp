@@ -11,5 +11,6 @@ PYBIND11_MODULE(_mem, module, pybind11::mod_gil_not_used()) {
   bind_lazy(module);
   bind_paging(module);
   bind_prefetch(module);
+  bind_tlb(module);
   module.attr("__version__") = VM_VERSION;
 }
