@@ -9,7 +9,7 @@ import threading
 import numpy as np
 import pytest
 from vm_core import Access, InvalidConfig
-from vm_mem.tlb import ArrayConfig, LevelConfig, MultiLevelTlb, TlbConfig, TlbHit
+from vm_mem.tlb import ArrayConfig, LevelConfig, UnifiedTlb, TlbConfig, TlbHit
 
 SPLIT = TlbConfig(
     levels=[LevelConfig([ArrayConfig(16, 6, page_sizes=[4096]), ArrayConfig(1, 32, "tree_plru")])],
@@ -69,7 +69,7 @@ def test_senseless_configurations_are_refused(arguments: dict[str, object], mess
 
 
 def test_a_hit_says_what_was_inserted() -> None:
-    tlb = MultiLevelTlb()
+    tlb = UnifiedTlb()
     assert tlb.insert(0x200000, 0x600000, 2 << 20, Access.READ | Access.EXECUTE, True, asid=3, vmid=1, global_=True)
     hit = tlb.lookup(0x2ABCDE, asid=9, vmid=1)
     assert isinstance(hit, TlbHit)
@@ -87,7 +87,7 @@ def test_a_hit_says_what_was_inserted() -> None:
 
 
 def test_arrays_keep_their_shape() -> None:
-    tlb = MultiLevelTlb()
+    tlb = UnifiedTlb()
     tlb.insert(0x1000, 0x9000, asid=1)
     vaddrs = np.array([[0x1000, 0x2000, 0x1FFF]] * 70000, dtype="u8")
     paddr, hit = tlb.lookup(vaddrs, asid=1)
@@ -104,7 +104,7 @@ def test_arrays_keep_their_shape() -> None:
 
 
 def test_wrong_arguments() -> None:
-    tlb = MultiLevelTlb()
+    tlb = UnifiedTlb()
     with pytest.raises(InvalidConfig, match="does not begin at a multiple"):
         tlb.insert(0x1000, 0x1234)
     with pytest.raises(InvalidConfig, match="a page size is 4095"):
@@ -122,11 +122,11 @@ def test_wrong_arguments() -> None:
     with pytest.raises(TypeError):
         tlb.lookup(np.array([1.5]))  # type: ignore[arg-type]
     with pytest.raises(TypeError):
-        MultiLevelTlb("hybrid")  # type: ignore[arg-type]
+        UnifiedTlb("hybrid")  # type: ignore[arg-type]
 
 
 def test_statistics_by_level() -> None:
-    tlb = MultiLevelTlb(TlbConfig(l1_size=4, l2_size=16, l3_size=0))
+    tlb = UnifiedTlb(TlbConfig(l1_size=4, l2_size=16, l3_size=0))
     for page in range(8):
         tlb.insert(page << 12, page << 12, prefetched=page == 7)
     assert tlb.lookup(7 << 12).prefetched  # type: ignore[union-attr]
@@ -143,7 +143,7 @@ def test_statistics_by_level() -> None:
     assert len(stats.levels) == 2
     assert (stats.prefetch.fills, stats.prefetch.useful, stats.prefetch.useless) == (1, 1, 0)
     assert (tlb.size, tlb.capacity) == (12, 20)
-    assert repr(tlb) == "MultiLevelTlb(2 levels, inclusive, 12 of 20 entries)"
+    assert repr(tlb) == "UnifiedTlb(2 levels, inclusive, 12 of 20 entries)"
     tlb.flush_all()
     assert (tlb.stats.l1.flushed, tlb.stats.flushes, tlb.size) == (4, 1, 0)
     assert stats.l1.flushed == 0
@@ -152,7 +152,7 @@ def test_statistics_by_level() -> None:
 
 
 def test_a_flush_overtakes_a_ticket() -> None:
-    tlb = MultiLevelTlb()
+    tlb = UnifiedTlb()
     ticket = tlb.begin_fill()
     tlb.flush_range(0x4000, 0x2000)
     assert not tlb.insert(0x5000, 0x1000, ticket=ticket)
@@ -162,7 +162,7 @@ def test_a_flush_overtakes_a_ticket() -> None:
 
 
 def test_threads_share_one() -> None:
-    tlb = MultiLevelTlb(TlbConfig(l1_size=16, l2_size=64, l3_size=256))
+    tlb = UnifiedTlb(TlbConfig(l1_size=16, l2_size=64, l3_size=256))
     vaddrs = np.arange(512, dtype="u8") << np.uint64(12)
     wrong = []
 

@@ -20,5 +20,7 @@ void bind_prefetch(pybind11::module_& module);
 void bind_prefetch_adaptive(pybind11::module_& module);
 /// Profile.
 void bind_prefetch_profile(pybind11::module_& module);
-/// Everything of vm_mem.tlb.
+/// Everything of vm_mem.tlb; the prefetchers must be bound before.
 void bind_tlb(pybind11::module_& module);
+/// Mmu, its statistics and its devices; paging, prefetchers and TLBs must be bound before.
+void bind_mmu(pybind11::module_& module);

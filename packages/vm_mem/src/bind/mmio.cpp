@@ -108,7 +108,6 @@ void bind_mmio(py::module_& module) {
            "Remove the range that begins at base; False when there is none. Accesses under way end as they began.")
       .def_property_readonly("ranges", &MmioManager::ranges, "The ranges in ascending order, as MmioRange.")
       .def("__len__", [](const MmioManager& self) { return self.ranges().size(); })
-      .def("__repr__", [](const MmioManager& self) {
-        return "MmioManager(" + std::to_string(self.ranges().size()) + " devices)";
-      });
+      .def("__repr__",
+           [](const MmioManager& self) { return "MmioManager(" + std::to_string(self.ranges().size()) + " devices)"; });
 }

@@ -1,4 +1,6 @@
-#include "mmu.hpp"
+// Mmu: the binding of vm/mem/mmu/mmu.hpp.
+
+#include "vm/mem/mmu/mmu.hpp"
 
 #include <pybind11/stl.h>
 
@@ -8,6 +10,7 @@
 #include <string>
 #include <utility>
 
+#include "bind.hpp"
 #include "flushes.hpp"
 #include "mmio.hpp"
 #include "mmu_stats.hpp"
@@ -17,7 +20,6 @@
 #include "translate_call.hpp"
 #include "unsigned.hpp"
 #include "vm/core/error.hpp"
-#include "vm/mem/mmu/mmu.hpp"
 
 namespace py = pybind11;
 using namespace pybind11::literals;
@@ -76,8 +78,8 @@ T word_from(Unsigned value, const char* what) {
 }
 
 py::bytes read(Mmu& self, Unsigned vaddr, Unsigned size, bool user, Access access) {
-  auto bytes = py::reinterpret_steal<py::bytes>(
-      PyBytes_FromStringAndSize(nullptr, static_cast<py::ssize_t>(std::min<std::uint64_t>(size.value, PY_SSIZE_T_MAX))));
+  auto bytes = py::reinterpret_steal<py::bytes>(PyBytes_FromStringAndSize(
+      nullptr, static_cast<py::ssize_t>(std::min<std::uint64_t>(size.value, PY_SSIZE_T_MAX))));
   if (!bytes) throw py::error_already_set();
   const TouchGuard touching(*self.memory());
   std::optional<py::gil_scoped_release> release;
@@ -112,7 +114,7 @@ void store(Mmu& self, Unsigned vaddr, Unsigned value, unsigned width, bool user)
 }
 
 py::tuple compare_exchange(Mmu& self, Unsigned vaddr, Unsigned expected, Unsigned desired, unsigned width, bool user) {
-  return by_width(width, [&](auto word) {
+  return by_width(width, [&](auto word) -> py::tuple {
     auto found = word_from<decltype(word)>(expected, "expected");
     const auto wanted = word_from<decltype(word)>(desired, "desired");
     bool replaced = false;
@@ -228,8 +230,7 @@ void bind_mmu(py::module_& module) {
           "config", [](const Mmu& self) { return paging_config_to_python(self.space()->config()); },
           "The X86, RiscV or AArch64 that is in force.")
       .def_property_readonly(
-          "space",
-          [](const Mmu& self) { return std::const_pointer_cast<vm::mem::paging::AddressSpace>(self.space()); },
+          "space", [](const Mmu& self) { return std::const_pointer_cast<vm::mem::paging::AddressSpace>(self.space()); },
           "The page tables without TLB and walk cache, as AddressSpace. What it changes is not flushed here.")
       .def_property_readonly(
           "asid", [](const Mmu& self) { return self.context().asid; }, "The ASID (PCID) in force.")
@@ -246,11 +247,13 @@ void bind_mmu(py::module_& module) {
           "flush_barrier", [](Mmu& self) { self.flush_barrier(); }, py::call_guard<py::gil_scoped_release>(),
           "Carry out the flushes that a delayed or batched policy holds back.")
       .def("__repr__", [](const Mmu& self) {
-        return "Mmu(" + describe(self.space()->config()) + ", " +
-               to_string(self.config().tlb.strategy) + " TLB of " + std::to_string(self.tlb().capacity()) + " entries)";
+        return "Mmu(" + describe(self.space()->config()) + ", " + to_string(self.config().tlb.strategy) + " TLB of " +
+               std::to_string(self.tlb().capacity()) + " entries)";
       });
   add_tables(type);
   add_accesses(type);
-  add_flushes(type, [](const Mmu& self) { return self.context(); }, [](Mmu& self, const vm::mem::tlb::FlushRequest& request) { self.flush(request); });
+  add_flushes(
+      type, [](const Mmu& self) { return self.context(); },
+      [](Mmu& self, const vm::mem::tlb::FlushRequest& request) { self.flush(request); });
   add_method(type, translate_definition);
 }

@@ -12,5 +12,6 @@ PYBIND11_MODULE(_mem, module, pybind11::mod_gil_not_used()) {
   bind_paging(module);
   bind_prefetch(module);
   bind_tlb(module);
+  bind_mmu(module);
   module.attr("__version__") = VM_VERSION;
 }

@@ -46,7 +46,8 @@ py::array TranslationArray::access() const {
   return unpack<std::uint8_t>([this](PackedInfo info, std::size_t) { return access_of(rights_of(info), privilege_); });
 }
 py::array TranslationArray::user() const {
-  return unpack<bool>([](PackedInfo info, std::size_t) { return vm::user_access(rights_of(info)) != vm::Access::none; });
+  return unpack<bool>(
+      [](PackedInfo info, std::size_t) { return vm::user_access(rights_of(info)) != vm::Access::none; });
 }
 py::array TranslationArray::level() const {
   return unpack<std::int8_t>([](PackedInfo info, std::size_t) { return level_of(info); });
