@@ -401,9 +401,9 @@ from vm_mem.paging import AddressSpace, X86
 entered, never = threading.Semaphore(0), threading.Event()
 def source(offset, size):
     entered.release()
-    never.wait(0.3)
-    return bytes(size)
-lazy = LazyMemory(1 << 30, source, threads=3)
+    never.wait(0.2)
+    raise RuntimeError("so its touchers wait in the kernel, and never come back to an interpreter that is gone")
+lazy = LazyMemory(1 << 30, source, threads=3, retries=8, on_error=lambda offset, message: None)
 def touch(root):
     AddressSpace(lazy.memory, X86(levels=4, root=root)).translate(np.array([0]))
 for page in range(6):
