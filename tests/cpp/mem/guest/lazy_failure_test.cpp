@@ -188,7 +188,7 @@ TEST_P(LazyTracking, TellsExactlyThePagesWritten) {
   touch(view, 2 * page);  // filled, not written
   touch(view, 12 * page);
   lazy->populate(20 * page, 4 * page);
-  for (const std::uint64_t index : {1, 5, 8, 12, 21, 63}) write(index);
+  for (const std::uint64_t index : Pages{1, 5, 8, 12, 21, 63}) write(index);
   EXPECT_EQ(lazy->dirty(), (Pages{1, 5, 8, 12, 21, 63}));
   EXPECT_EQ(lazy->reset_dirty(), (Pages{1, 5, 8, 12, 21, 63}));
   EXPECT_EQ(lazy->dirty(), Pages{});
