@@ -266,21 +266,19 @@ void LazyState::require(std::uint64_t offset, std::uint64_t size) {
   const std::uint64_t run = std::max<std::uint64_t>(1, populate_bytes / options_.page_size);
   const std::uint64_t last = (offset + (size - 1)) / options_.page_size;
   std::vector<std::byte> buffer;
-  std::uint64_t one_by_one = 0;  // pages below are filled alone, to find the one that the source cannot give
   for (std::uint64_t page = offset / options_.page_size; page <= last;) {
     const PageState found = state(page).load();
     if (found == PageState::resident) {
       ++page;
     } else if (found == PageState::filling) {
       await_settled(page);
-    } else if (const auto count = claim_run(page, page < one_by_one ? 1 : std::min(run, last - page + 1), true)) {
+    } else if (const auto count = claim_run(page, std::min(run, last - page + 1), true)) {
       try {
         fill_claimed(page, count, buffer, counters_.populated_pages, count);
         page += count;
       } catch (...) {
         release(page, count);
-        if (count == 1) throw;
-        one_by_one = page + count;
+        throw;
       }
     }
   }

@@ -6,7 +6,8 @@ namespace docs {
 
 inline constexpr const char* lazy_populate = R"(Fill what is missing of ``size`` bytes at ``offset``, in this thread.
 
-Raises OutOfRange, and what the source raises; then the pages before the failed one are there. Releases the GIL.
+The source is asked for up to 1 MiB at a time. Raises OutOfRange, and what the source raises; then some of the pages may
+be there. Releases the GIL.
 )";
 
 inline constexpr const char* lazy_populate_all = R"(Fill all missing pages, beside whoever touches them.

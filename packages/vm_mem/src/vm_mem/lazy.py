@@ -104,7 +104,7 @@ class LazyMemory(_LazyMemory):
         import asyncio
 
         fetch = _Fetch(source, loop or asyncio.get_running_loop())
-        return cls(size, fetch, check=fetch.check, **options)
+        return cls(size, fetch, **{**options, "check": fetch.check})
 
 
 class _Fetch:

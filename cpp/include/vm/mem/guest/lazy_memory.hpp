@@ -104,8 +104,8 @@ class LazyMemory {
   /// That are there now.
   std::uint64_t resident() const;
 
-  /// Fills what is missing of [offset, offset + size), on this thread. Throws OutOfRange, and what the source throws;
-  /// then the pages before the failed one are there.
+  /// Fills what is missing of [offset, offset + size), on this thread. The source is asked for up to 1 MiB
+  /// at a time. Throws OutOfRange, and what the source throws; then some of the pages may be there.
   void populate(std::uint64_t offset, std::uint64_t size);
   /// The same for all pages, beside whoever touches them: what post-copy does in the background. `progress` is called
   /// with bytes every few milliseconds, and may throw to stop.
