@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
 
 import numpy as np
 from vm_mem.prefetch import (
@@ -77,9 +79,15 @@ class Run:
         return "| " + " | ".join(cells) + " |"
 
 
+@cache
+def tlb_model() -> ModuleType:
+    """The TLB, compiled once."""
+    return native.python_module("tlb_model")
+
+
 def simulate(trace: Trace, prefetcher: Prefetcher | None, *, demand_paging: bool) -> tuple[int, int, int, int, int]:
     """Run a trace through the TLB: misses, walks for prefetching, and their useful, useless and refused ones."""
-    model = native.python_module("tlb_model").Model(trace.pages, trace.pcs, demand_paging, L1, L2)
+    model = tlb_model().Model(trace.pages, trace.pcs, demand_paging, L1, L2)
     while (event := model.next()) is not None:
         if prefetcher is None:
             continue
