@@ -4,9 +4,9 @@
 // in hexadecimal. Instruction fetches are left out but for the address that the following references get as their pc.
 // References that hit a direct-mapped cache of 16 pages are dropped: such a page is the most recently used one of its
 // set in every cache whose number of sets is a multiple of 16 and whose set is the page number modulo that, so the
-// reference hits there, and where the least recently used is replaced it changes nothing (Puzak's trace stripping; W.-H.
-// Wang & J.-L. Baer, Efficient Trace-Driven Simulation Methods for Cache Performance Analysis, 1991). Everything else
-// that is printed is passed over.
+// reference hits there, and where the least recently used is replaced it changes nothing (Puzak's trace stripping;
+// W.-H. Wang & J.-L. Baer, Efficient Trace-Driven Simulation Methods for Cache Performance Analysis, 1991). Everything
+// else that is printed is passed over.
 
 #include <cctype>
 #include <cstdint>

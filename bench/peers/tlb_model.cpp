@@ -59,7 +59,10 @@ class Model {
   // demand_paging: a page is mapped from its first reference on, instead of from the beginning.
   Model(Words pages, Words pcs, bool demand_paging, std::pair<std::size_t, std::size_t> l1,
         std::pair<std::size_t, std::size_t> l2)
-      : pages_(std::move(pages)), pcs_(std::move(pcs)), demand_(demand_paging), l1_(l1.first, l1.second),
+      : pages_(std::move(pages)),
+        pcs_(std::move(pcs)),
+        demand_(demand_paging),
+        l1_(l1.first, l1.second),
         l2_(l2.first, l2.second) {
     for (std::size_t i = 0; i < size(); ++i) first_use_.emplace(page(i), i);
   }

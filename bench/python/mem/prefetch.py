@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
 
 import numpy as np
 from vm_mem.prefetch import (
@@ -25,14 +27,14 @@ from bench.python import native, results
 from bench.python.mem.traces import WORKLOADS, Trace, capture
 
 INTRO = """\
-Traces: `valgrind --tool=lackey --trace-mem=yes`, data references only, 4 KiB pages. TLB: a model of 64 entries in 4 ways
-over 1536 in 12 ways, exact least-recently-used replacement, prefetches filled into the second level, unused ones
-included, and there at once (none is late). A candidate that the TLB has costs nothing; any other is a walk, and one to
-a page that is not mapped is refused. Misses avoided: fewer walks on demand than without prefetching, as a part of
-them; below 0 the prefetches pushed out what was needed. Accuracy: prefetched entries that were used, among all walks
-for prefetching. Useless: filled and evicted unused. Two guesses at what the page tables held: every page that the
-program ever touches, from the start (a guest that runs again, or was restored); or each page from its first touch on
-(demand paging, where a page's first miss cannot be avoided by anybody)."""
+Traces: `valgrind --tool=lackey --trace-mem=yes`, data references only, 4 KiB pages. TLB: a model of 64 entries in 4
+ways over 1536 in 12 ways, exact least-recently-used replacement. Prefetches go to the second level and are there at
+once, so none is late. A candidate that the TLB has costs nothing; any other is a walk, refused when the page is not
+mapped. Avoided: walks on demand that prefetching saved, as a part of those without it; below 0 it pushed out what was
+needed. Accuracy: prefetched entries that were used, among the walks for prefetching. Useless: filled and evicted
+unused. What the page tables held is a guess, so there are two: every page that the program ever touches, from the start
+(a guest that runs again, or was restored); or each page from its first touch on (demand paging: nobody can avoid the
+first miss of a page)."""
 
 L1, L2 = (16, 4), (128, 12)
 # The promise of the adaptive chooser: this part of what the best single prefetcher avoids.
@@ -77,9 +79,15 @@ class Run:
         return "| " + " | ".join(cells) + " |"
 
 
+@cache
+def tlb_model() -> ModuleType:
+    """The TLB, compiled once."""
+    return native.python_module("tlb_model")
+
+
 def simulate(trace: Trace, prefetcher: Prefetcher | None, *, demand_paging: bool) -> tuple[int, int, int, int, int]:
     """Run a trace through the TLB: misses, walks for prefetching, and their useful, useless and refused ones."""
-    model = native.python_module("tlb_model").Model(trace.pages, trace.pcs, demand_paging, L1, L2)
+    model = tlb_model().Model(trace.pages, trace.pcs, demand_paging, L1, L2)
     while (event := model.next()) is not None:
         if prefetcher is None:
             continue
@@ -92,7 +100,10 @@ def simulate(trace: Trace, prefetcher: Prefetcher | None, *, demand_paging: bool
 
 def table(runs: list[Run]) -> str:
     """All runs of one trace."""
-    lines = ["| | misses | avoided | accuracy | walks | useful | useless | refused |", "|---|--:|--:|--:|--:|--:|--:|--:|"]
+    lines = [
+        "| | misses | avoided | accuracy | walks | useful | useless | refused |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|",
+    ]
     return "\n".join([*lines, *(run.row() for run in runs)])
 
 
@@ -125,11 +136,16 @@ def promise(trace: Trace, runs: list[Run], pages: str) -> results.Target:
     """What the chooser avoids beside the best single prefetcher; none at all is a choice as well."""
     *single, adaptive = runs
     best = max(single, key=lambda run: run.avoided)
-    claim = f"{trace.name}, {pages}: misses avoided by adaptive, as a part of those by the best single one ({best.name})"
+    claim = (
+        f"{trace.name}, {pages}: misses avoided by adaptive, as a part of those by the best single one ({best.name})"
+    )
     if best.avoided > 0:
         return results.Target(claim, adaptive.avoided / best.avoided, PROMISE, at_least=True)
-    return results.Target(f"{trace.name}, {pages}: misses with adaptive, as a part of those without",
-                          adaptive.misses / adaptive.baseline, 2 - PROMISE)
+    return results.Target(
+        f"{trace.name}, {pages}: misses with adaptive, as a part of those without",
+        adaptive.misses / adaptive.baseline,
+        2 - PROMISE,
+    )
 
 
 def main() -> None:

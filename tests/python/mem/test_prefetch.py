@@ -29,7 +29,7 @@ KINDS: dict[str, Callable[[], Prefetcher]] = {
     "strided": lambda: Strided(rows=8, streams=3, degree=4),
     "distance": lambda: Distance(rows=8, slots=3),
     "markov": lambda: Markov(rows=8, ways=2),
-    "free_neighbours": lambda: FreeNeighbours(threshold=0, sampler=9, queue=5),
+    "free_neighbours": lambda: FreeNeighbours(threshold=0, lines=3),
     "perceptron": lambda: Perceptron(Distance(rows=16), rows=16, passed=4, refused=4),
     "adaptive": lambda: Adaptive(window=16, filter=7, resident=3),
 }
@@ -67,7 +67,7 @@ def test_proposals_are_bounded_and_repeatable(kind: str, events: list[tuple[int,
     assert play(other, events) == answers
     stats = prefetcher.stats
     assert (stats.events, stats.proposed) == (len(events), sum(map(len, answers)))
-    told = {name: 0 for name in ("useful", "useless", "late", "refused")}
+    told = dict.fromkeys(("useful", "useless", "late", "refused"), 0)
     for (*_, outcome), proposed in zip(events, answers, strict=True):
         if outcome:
             told[outcome] += len(proposed)
@@ -161,8 +161,8 @@ def test_repr_makes_another(kind: str) -> None:
 def test_parameters_can_be_read() -> None:
     strided = Strided(rows=16, ways=2, streams=3, window=9, degree=5)
     assert (strided.rows, strided.ways, strided.streams, strided.window, strided.degree) == (16, 2, 3, 9, 5)
-    free = FreeNeighbours(group=4, threshold=7, counter_bits=5, sampler=8, queue=9)
-    assert (free.group, free.threshold, free.counter_bits, free.sampler, free.queue) == (4, 7, 5, 8, 9)
+    free = FreeNeighbours(group=4, threshold=7, counter_bits=5, lines=8)
+    assert (free.group, free.threshold, free.counter_bits, free.lines) == (4, 7, 5, 8)
     filtered = Perceptron(Markov(), rows=32, weight_bits=5, threshold=-1, margin=3, passed=4, refused=6)
     assert (filtered.rows, filtered.weight_bits, filtered.threshold, filtered.margin) == (32, 5, -1, 3)
     assert (filtered.passed, filtered.refused) == (4, 6)

@@ -14,20 +14,17 @@ const FreeNeighboursConfig& checked(const FreeNeighboursConfig& config) {
   }
   require_between("FreeNeighbours: counter_bits", config.counter_bits, 2, 16);
   require_between("FreeNeighbours: threshold", config.threshold, 0, (std::uint64_t{1} << config.counter_bits) - 2);
-  require_between("FreeNeighbours: sampler", config.sampler, 1, 65536);
-  require_between("FreeNeighbours: queue", config.queue, 1, 65536);
+  require_between("FreeNeighbours: lines", config.lines, 1, 65536);
   return config;
 }
 
 }  // namespace
 
-FreeNeighbours::FreeNeighbours(const FreeNeighboursConfig& config)
-    : config_(checked(config)), proposed_(config.queue), sampled_(config.sampler) {}
+FreeNeighbours::FreeNeighbours(const FreeNeighboursConfig& config) : config_(checked(config)), lines_(config.lines) {}
 
 std::string FreeNeighbours::describe() const {
   return "FreeNeighbours(group=" + std::to_string(config_.group) + ", threshold=" + std::to_string(config_.threshold) +
-         ", counter_bits=" + std::to_string(config_.counter_bits) + ", sampler=" + std::to_string(config_.sampler) +
-         ", queue=" + std::to_string(config_.queue) + ")";
+         ", counter_bits=" + std::to_string(config_.counter_bits) + ", lines=" + std::to_string(config_.lines) + ")";
 }
 
 std::unique_ptr<Prefetcher> FreeNeighbours::fresh() const { return std::make_unique<FreeNeighbours>(config_); }
@@ -38,35 +35,30 @@ std::uint32_t FreeNeighbours::counter(std::int64_t distance) const noexcept {
   return counters_[static_cast<std::size_t>(distance + static_cast<std::int64_t>(max_group))];
 }
 
-void FreeNeighbours::reward(std::uint64_t page) noexcept {
-  for (RecentPages<std::uint8_t>* pages : {&proposed_, &sampled_}) {
-    const std::uint8_t* at = pages->find(page);
-    if (at == nullptr) continue;
-    const std::uint32_t most = (std::uint32_t{1} << config_.counter_bits) - 1;
-    if (++counters_[*at] >= most) {
-      for (std::uint32_t& counter : counters_) counter /= 2;
-    }
-    pages->erase(page);
-  }
+void FreeNeighbours::reward(std::size_t at) noexcept {
+  const std::uint32_t most = (std::uint32_t{1} << config_.counter_bits) - 1;
+  if (++counters_[at] < most) return;
+  for (std::uint32_t& counter : counters_) counter /= 2;
 }
 
 void FreeNeighbours::learn_and_propose(const Event& event, Candidates& out) noexcept {
-  reward(event.page);
   const std::uint64_t first = event.page & ~std::uint64_t{config_.group - 1};
-  for (std::uint64_t page = first; page < first + config_.group; ++page) {
-    if (page == event.page) continue;
-    const auto at = static_cast<std::uint8_t>(page + max_group - event.page);
-    const bool worth_it = counters_[at] > config_.threshold;
-    if (worth_it) out.push(page);
-    if (proposed_.find(page) != nullptr || sampled_.find(page) != nullptr) continue;
-    (worth_it ? proposed_ : sampled_).insert(page, at);
+  const auto own = static_cast<std::uint8_t>(event.page - first);
+  const auto own_bit = static_cast<std::uint16_t>(1U << own);
+  if (Line* line = lines_.find(event.page / config_.group)) {
+    if ((line->untouched & own_bit) != 0) reward(max_group + own - line->walked);
+    line->untouched = static_cast<std::uint16_t>(line->untouched & ~own_bit);
+  } else {
+    lines_.insert(event.page / config_.group, {own, static_cast<std::uint16_t>(~own_bit)});
+  }
+  for (std::size_t i = 0; i < config_.group; ++i) {
+    if (counters_[max_group + i - own] > config_.threshold) out.push(first + i);
   }
 }
 
 void FreeNeighbours::forget() noexcept {
   counters_.fill(0);
-  proposed_.clear();
-  sampled_.clear();
+  lines_.clear();
 }
 
 }  // namespace vm::mem::prefetch

@@ -220,19 +220,16 @@ void bind_free_neighbours(py::module_& module) {
       module, "FreeNeighbours",
       "Propose the pages whose entries share a cache line with the walked one, at distances that proved worth it.\n\n"
       "group: entries in a line, 8 or, of 4 bytes, 16. threshold: of a distance's counter of counter_bits bits. "
-      "sampler, "
-      "queue: pages remembered that were not, and that were, proposed. Source: sampling-based free prefetching, "
-      "Vavouliotis et al., ISCA 2021.");
-  type.def(py::init([](std::uint32_t group, std::uint32_t threshold, std::uint32_t counter_bits, std::uint32_t sampler,
-                       std::uint32_t queue) {
-             return construct<FreeNeighbours>(FreeNeighboursConfig{group, threshold, counter_bits, sampler, queue});
+      "lines: "
+      "cache lines remembered. Source: sampling-based free prefetching, Vavouliotis et al., ISCA 2021.");
+  type.def(py::init([](std::uint32_t group, std::uint32_t threshold, std::uint32_t counter_bits, std::uint32_t lines) {
+             return construct<FreeNeighbours>(FreeNeighboursConfig{group, threshold, counter_bits, lines});
            }),
-           py::kw_only(), "group"_a = 8, "threshold"_a = 100, "counter_bits"_a = 10, "sampler"_a = 64, "queue"_a = 64);
+           py::kw_only(), "group"_a = 8, "threshold"_a = 100, "counter_bits"_a = 10, "lines"_a = 64);
   parameter<FreeNeighbours>(type, "group", &FreeNeighboursConfig::group, "Leaf entries in a cache line.");
   parameter<FreeNeighbours>(type, "threshold", &FreeNeighboursConfig::threshold, "A counter above it is worth it.");
   parameter<FreeNeighbours>(type, "counter_bits", &FreeNeighboursConfig::counter_bits, "Width of the counters.");
-  parameter<FreeNeighbours>(type, "sampler", &FreeNeighboursConfig::sampler, "Pages remembered, not proposed.");
-  parameter<FreeNeighbours>(type, "queue", &FreeNeighboursConfig::queue, "Pages remembered, proposed.");
+  parameter<FreeNeighbours>(type, "lines", &FreeNeighboursConfig::lines, "Cache lines remembered.");
   type.def(
       "counter",
       [](const PyPrefetcherOf<FreeNeighbours>& self, std::int64_t distance) {

@@ -198,9 +198,9 @@ TEST(PrefetchFreeNeighbours, HalvesTheCountersBeforeOneOverflows) {
   EXPECT_EQ(prefetcher.counter(1), 7U);
 }
 
-TEST(PrefetchFreeNeighbours, ForgetsWhatWasSampledLongAgo) {
+TEST(PrefetchFreeNeighbours, ForgetsLinesReadLongAgo) {
   FreeNeighboursConfig config = eager();
-  config.sampler = 7;
+  config.lines = 1;
   FreeNeighbours prefetcher(config);
   after(prefetcher, {0, 800, 1});
   EXPECT_EQ(prefetcher.counter(1), 0U) << "the line of 800 took its place";
@@ -225,8 +225,8 @@ TEST(PrefetchFreeNeighbours, ChecksItsConfiguration) {
   refuses([](FreeNeighboursConfig& c) { c.counter_bits = 1; });
   refuses([](FreeNeighboursConfig& c) { c.counter_bits = 17; });
   refuses([](FreeNeighboursConfig& c) { c.threshold = 1023; });
-  refuses([](FreeNeighboursConfig& c) { c.sampler = 0; });
-  refuses([](FreeNeighboursConfig& c) { c.queue = 65537; });
+  refuses([](FreeNeighboursConfig& c) { c.lines = 0; });
+  refuses([](FreeNeighboursConfig& c) { c.lines = 65537; });
 }
 
 }  // namespace
