@@ -96,7 +96,8 @@ void bind_array(py::module_& module) {
       .def_readonly("sets", &ArrayConfig::sets)
       .def_readonly("ways", &ArrayConfig::ways)
       .def_property_readonly("replacement", [](const ArrayConfig& self) { return to_string(self.replacement); })
-      .def_property_readonly("page_sizes", [](const ArrayConfig& self) { return arguments(self)["page_sizes"]; })
+      .def_property_readonly("page_sizes",
+                             [](const ArrayConfig& self) { return py::object(arguments(self)["page_sizes"]); })
       .def_property_readonly("entries", &ArrayConfig::entries, "sets times ways.")
       .def("as_dict", py::overload_cast<const ArrayConfig&>(&arguments),
            "The keyword arguments that make an equal object, as plain values.");
@@ -109,7 +110,7 @@ void bind_level(py::module_& module) {
                                "Immutable.\n\narrays: ArrayConfig objects, or dictionaries of their arguments.");
   type.def(py::init([](const py::iterable& arrays) { return LevelConfig{configs_from<ArrayConfig>(arrays)}; }),
            "arrays"_a)
-      .def_property_readonly("arrays", [](const LevelConfig& self) { return arguments(self)["arrays"]; })
+      .def_property_readonly("arrays", [](const LevelConfig& self) { return py::object(arguments(self)["arrays"]); })
       .def("as_dict", py::overload_cast<const LevelConfig&>(&as_dict),
            "The keyword arguments that make an equal object, as plain values.");
   add_keyword_config<LevelConfig>(type, "LevelConfig", &arguments);
@@ -175,7 +176,7 @@ void bind_config(py::module_& module) {
       .def_readonly("l3_ways", &TlbConfig::l3_ways)
       .def_property_readonly("replacement", [](const TlbConfig& self) { return to_string(self.replacement); })
       .def_property_readonly("inclusion", [](const TlbConfig& self) { return to_string(self.inclusion); })
-      .def_property_readonly("levels", [](const TlbConfig& self) { return arguments(self)["levels"]; })
+      .def_property_readonly("levels", [](const TlbConfig& self) { return py::object(arguments(self)["levels"]); })
       .def_property_readonly("flush_policy", [](const TlbConfig& self) { return to_string(self.flush_policy); })
       .def_readonly("flush_batch", &TlbConfig::flush_batch)
       .def_readonly("flush_delay_ns", &TlbConfig::flush_delay_ns)
