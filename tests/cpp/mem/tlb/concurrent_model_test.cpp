@@ -94,8 +94,7 @@ INSTANTIATE_TEST_SUITE_P(Shapes, TlbModel, shapes(), shape_name);
 class ExactTlbModel : public ConcurrentTlb {};
 INSTANTIATE_TEST_SUITE_P(
     Shapes, ExactTlbModel,
-    testing::Values(Shape{"sharded",
-                          [](std::uint32_t sets) { return std::make_unique<ShardedTlb>(32 * sets, 32); }},
+    testing::Values(Shape{"sharded", [](std::uint32_t sets) { return std::make_unique<ShardedTlb>(32 * sets, 32); }},
                     Shape{"hybrid",
                           [](std::uint32_t sets) { return std::make_unique<HybridTlb>(24, 8, 32 * sets, 32); }}),
     shape_name);
@@ -119,9 +118,9 @@ TEST_P(ExactTlbModel, AnswersAsTheModel) {
         // A walk that took long: flushes may have overtaken it.
         const Entry e = script.entry();
         const PackedEntry p = pack(e);
-        const bool overtaken = since.size() > FlushLog::capacity ||
-                               std::any_of(since.begin(), since.end(),
-                                           [&](const FlushRequest& r) { return covers(r, p.tag, p.meta); });
+        const bool overtaken =
+            since.size() > FlushLog::capacity ||
+            std::any_of(since.begin(), since.end(), [&](const FlushRequest& r) { return covers(r, p.tag, p.meta); });
         ASSERT_EQ(tlb->insert(e, old_ticket), !overtaken);
         if (!overtaken) model.insert(e);
         rejected += overtaken ? 1 : 0;
@@ -233,7 +232,8 @@ TEST_P(TlbModel, EveryAddressBitCounts) {
   Hit hit;
   ASSERT_TRUE(tlb->lookup(e.vaddr | 0xABC, {}, hit));
   EXPECT_EQ(hit.paddr, e.paddr | 0xABC);
-  for (unsigned bit = 12; bit < 64; ++bit) EXPECT_FALSE(tlb->lookup(e.vaddr ^ (std::uint64_t{1} << bit), {}, hit)) << bit;
+  for (unsigned bit = 12; bit < 64; ++bit)
+    EXPECT_FALSE(tlb->lookup(e.vaddr ^ (std::uint64_t{1} << bit), {}, hit)) << bit;
   EXPECT_FALSE(tlb->lookup(e.vaddr, {1, 0}, hit));
   EXPECT_FALSE(tlb->lookup(e.vaddr, {0, 1}, hit));
 }

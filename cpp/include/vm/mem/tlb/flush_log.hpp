@@ -1,7 +1,7 @@
 #pragma once
 /// \file
-/// Who flushed what, and since when. The invariant: a flush is in the log before it touches any entry. Whoever writes an
-/// entry and then finds the log as it was knows that a flush which covers the entry has yet to look for it.
+/// Who flushed what, and since when. The invariant: a flush is in the log before it touches any entry. Whoever writes
+/// an entry and then finds the log as it was knows that a flush which covers the entry has yet to look for it.
 
 #include <array>
 #include <atomic>
