@@ -193,11 +193,9 @@ VM_TLB_ALWAYS_INLINE inline ShardedTlb::Quick ShardedTlb::find_quickly(std::uint
 
 inline bool ShardedTlb::find(std::uint64_t vaddr, Context context, PackedEntry& entry,
                              ReadCounts& counts) const noexcept {
-  PackedEntry found;
-  const Quick quick = find_quickly(vaddr, context, found);
+  const Quick quick = find_quickly(vaddr, context, entry);
   if (quick == Quick::unsure) return find_patiently(vaddr, context, entry, counts);
   counts.add(quick == Quick::hit ? Counter::hits : Counter::misses);
-  entry = found;
   return quick == Quick::hit;
 }
 
