@@ -1,10 +1,10 @@
 // What a look-up costs in the TLBs that threads share, beside what could be used instead: a probe without any
 // synchronisation, std::unordered_map under a std::shared_mutex, and tbb::concurrent_hash_map. All hold the same 4096
-// pages, all answer with a whole Hit; every look-up of the quiet rows hits. Ours count hits and misses, the peers do not.
+// pages, all answer with a whole Hit; every look-up of the quiet rows hits. Ours count hits and misses, the peers do
+// not.
 
 #include <benchmark/benchmark.h>
 
-#include <algorithm>
 #include <atomic>
 #include <memory>
 #include <mutex>
@@ -14,6 +14,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "vm/mem/tlb/hybrid_tlb.hpp"
 #include "vm/mem/tlb/sharded_tlb.hpp"
 
 #if defined(VM_HAVE_TBB)
@@ -43,6 +44,18 @@ Entry entry_of(std::uint64_t page) {
   return entry;
 }
 
+// Addresses in the first 48 pages, which a private level of 64 entries can hold.
+const std::vector<std::uint64_t>& hot_stream() {
+  static const std::vector<std::uint64_t> addresses = [] {
+    std::mt19937_64 random(3);
+    std::vector<std::uint64_t> v(stream_length);
+    for (std::uint64_t& a : v) a = base + random() % (std::uint64_t{48} << 12);
+    return v;
+  }();
+  return addresses;
+}
+
+// Addresses in all pages.
 const std::vector<std::uint64_t>& stream() {
   static const std::vector<std::uint64_t> addresses = [] {
     std::mt19937_64 random(1);
@@ -81,10 +94,15 @@ class UnsynchronisedTlb {
          found &= found - 1) {
       const unsigned way = detail::lowest_bit(found);
       if (!answers(set.meta[way], context)) continue;
-      hit = hit_of({tag, set.frame[way], set.meta[way]}, vaddr);
+      detail::set_hit(hit, {tag, set.frame[way], set.meta[way]}, vaddr);
       return true;
     }
     return false;
+  }
+  // The same behind a call, as the look-ups of `Tlb` are.
+  __attribute__((target("avx2,bmi,bmi2"), noinline)) bool call(std::uint64_t vaddr, Context context,
+                                                               Hit& hit) const noexcept {
+    return lookup(vaddr, context, hit);
   }
 
  private:
@@ -109,7 +127,7 @@ class LockedMap {
     const std::shared_lock<std::shared_mutex> lock(mutex_);
     const auto found = map_.find(tag_of(vaddr, 12));
     if (found == map_.end() || !answers(found->second.meta, context)) return false;
-    hit = hit_of(found->second, vaddr);
+    detail::set_hit(hit, found->second, vaddr);
     return true;
   }
 
@@ -137,7 +155,7 @@ class TbbMap {
   bool lookup(std::uint64_t vaddr, Context context, Hit& hit) const {
     Map::const_accessor found;
     if (!map_.find(found, tag_of(vaddr, 12)) || !answers(found->second.meta, context)) return false;
-    hit = hit_of(found->second, vaddr);
+    detail::set_hit(hit, found->second, vaddr);
     return true;
   }
 
@@ -160,12 +178,18 @@ ShardedTlb& sharded_tlb() {
   return tlb;
 }
 
+HybridTlb& hybrid_tlb() {
+  static HybridTlb tlb(64, 4, entries, ways);
+  static const bool filled = (fill(tlb), true);
+  benchmark::DoNotOptimize(filled);
+  return tlb;
+}
+
 // --- The loops -------------------------------------------------------------------------------------------------------
 
 // Each iteration goes once through the stream; a thread starts where the others do not.
 template <class Lookup>
-void go_through(benchmark::State& state, Lookup&& lookup) {
-  const std::vector<std::uint64_t>& addresses = stream();
+void go_through(benchmark::State& state, Lookup&& lookup, const std::vector<std::uint64_t>& addresses = stream()) {
   const std::size_t start = static_cast<std::size_t>(state.thread_index()) * (stream_length / 2);
   for (auto _ : state) {
     std::uint64_t sum = 0;
@@ -195,7 +219,13 @@ __attribute__((target("avx2,bmi,bmi2"))) void unsynchronised_avx2(benchmark::Sta
   }
   state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(stream_length));
 }
+void unsynchronised_avx2_call(benchmark::State& state) {
+  static const UnsynchronisedTlb tlb;
+  if (!__builtin_cpu_supports("avx2")) return state.SkipWithError("this processor has no AVX2");
+  go_through(state, [&](std::uint64_t vaddr, Context context, Hit& hit) { return tlb.call(vaddr, context, hit); });
+}
 BENCHMARK(unsynchronised_avx2)->ThreadRange(1, 2)->UseRealTime();
+BENCHMARK(unsynchronised_avx2_call)->ThreadRange(1, 2)->UseRealTime();
 #endif
 
 void sharded(benchmark::State& state) {
@@ -207,6 +237,66 @@ void sharded_reader(benchmark::State& state) {
   ShardedTlb::Reader reader = sharded_tlb().reader();
   go_through(state, [&](std::uint64_t vaddr, Context context, Hit& hit) { return reader.lookup(vaddr, context, hit); });
 }
+void hybrid(benchmark::State& state) {
+  HybridTlb& tlb = hybrid_tlb();
+  go_through(state, [&](std::uint64_t vaddr, Context context, Hit& hit) { return tlb.lookup(vaddr, context, hit); });
+}
+void hybrid_local(benchmark::State& state) {
+  HybridTlb::Local local = hybrid_tlb().local();
+  go_through(state, [&](std::uint64_t vaddr, Context context, Hit& hit) { return local.lookup(vaddr, context, hit); });
+}
+void hybrid_local_hot(benchmark::State& state) {
+  HybridTlb::Local local = hybrid_tlb().local();
+  go_through(
+      state, [&](std::uint64_t vaddr, Context context, Hit& hit) { return local.lookup(vaddr, context, hit); },
+      hot_stream());
+}
+void sharded_reader_hot(benchmark::State& state) {
+  ShardedTlb::Reader reader = sharded_tlb().reader();
+  go_through(
+      state, [&](std::uint64_t vaddr, Context context, Hit& hit) { return reader.lookup(vaddr, context, hit); },
+      hot_stream());
+}
+
+// Readers while one more thread flushes pages, all the time, and fills them again: argument 1. With argument 0 that
+// thread sleeps.
+template <class T>
+class Flusher {
+ public:
+  Flusher(T& tlb, bool busy)
+      : thread_([this, &tlb, busy] {
+          std::mt19937_64 random(2);
+          while (busy && !stop_.load(std::memory_order_relaxed)) {
+            const Entry entry = entry_of(random() % entries);
+            tlb.flush(FlushRequest::page(entry.vaddr, own));
+            tlb.insert(entry, tlb.begin_fill());
+            ++flushes_;
+          }
+        }) {}
+  ~Flusher() { finish(); }
+  Flusher(const Flusher&) = delete;
+  Flusher& operator=(const Flusher&) = delete;
+  double finish() {
+    stop_.store(true, std::memory_order_relaxed);
+    if (thread_.joinable()) thread_.join();
+    return static_cast<double>(flushes_);
+  }
+
+ private:
+  std::atomic<bool> stop_{false};
+  std::uint64_t flushes_ = 0;
+  std::thread thread_;
+};
+
+template <class T>
+void under_flushes(benchmark::State& state, T& tlb) {
+  Flusher<T> flusher(tlb, state.range(0) != 0);
+  go_through(state, [&](std::uint64_t vaddr, Context context, Hit& hit) { return tlb.lookup(vaddr, context, hit); });
+  state.counters["flushes"] = benchmark::Counter(flusher.finish(), benchmark::Counter::kIsRate);
+}
+void sharded_under_flushes(benchmark::State& state) { under_flushes(state, sharded_tlb()); }
+void hybrid_under_flushes(benchmark::State& state) { under_flushes(state, hybrid_tlb()); }
+
 void locked_map(benchmark::State& state) {
   static const LockedMap map;
   go_through(state, [&](std::uint64_t vaddr, Context context, Hit& hit) { return map.lookup(vaddr, context, hit); });
@@ -220,6 +310,12 @@ BENCHMARK(tbb_map)->ThreadRange(1, 2)->UseRealTime();
 #endif
 BENCHMARK(sharded)->ThreadRange(1, 2)->UseRealTime();
 BENCHMARK(sharded_reader)->ThreadRange(1, 2)->UseRealTime();
+BENCHMARK(hybrid)->ThreadRange(1, 2)->UseRealTime();
+BENCHMARK(hybrid_local_hot)->ThreadRange(1, 2)->UseRealTime();
+BENCHMARK(sharded_reader_hot)->ThreadRange(1, 2)->UseRealTime();
+BENCHMARK(hybrid_local)->ThreadRange(1, 2)->UseRealTime();
+BENCHMARK(sharded_under_flushes)->Arg(0)->Arg(1)->UseRealTime();
+BENCHMARK(hybrid_under_flushes)->Arg(0)->Arg(1)->UseRealTime();
 BENCHMARK(locked_map)->ThreadRange(1, 2)->UseRealTime();
 
 }  // namespace

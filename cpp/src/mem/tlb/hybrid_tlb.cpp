@@ -137,9 +137,8 @@ TlbStats HybridTlb::stats() const {
   std::vector<std::uint64_t> counted = counters_.snapshot().values();
   sides_.for_each([&](const detail::HybridSide& side) { side.counts().add_to(counted); });
   TlbStats stats = shared_.stats();
-  stats.levels.insert(stats.levels.begin(),
-                      {counted[Counter::hits], counted[Counter::misses], counted[Counter::fills],
-                       counted[Counter::evictions], counted[Counter::flushed]});
+  stats.levels.insert(stats.levels.begin(), {counted[Counter::hits], counted[Counter::misses], counted[Counter::fills],
+                                             counted[Counter::evictions], counted[Counter::flushed]});
   return stats;
 }
 

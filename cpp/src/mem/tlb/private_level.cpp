@@ -17,10 +17,9 @@ PrivateLevel::PrivateLevel(std::uint32_t entries, std::uint32_t ways)
 bool PrivateLevel::fill(const PackedEntry& entry) noexcept {
   const unsigned size = size_of_tag(entry.tag);
   Word* set = words_.get() + set_of(entry.tag >> size) * set_words_;
-  drop(entry);
-  unsigned way = 0;
-  while (way < ways_ && set[way].load(std::memory_order_relaxed) != 0) ++way;
-  const bool full = way == ways_;
+  const unsigned empty = match(set, stride_, 0) & (UINT32_MAX >> (32 - ways_));
+  const bool full = empty == 0;
+  unsigned way = full ? 0 : lowest_bit(empty);
   if (full) {
     Word& next = set[3 * stride_];
     way = static_cast<unsigned>(next.load(std::memory_order_relaxed));

@@ -160,36 +160,28 @@ VM_TLB_NEVER_INLINE bool ShardedTlb::first_look_up(std::uint64_t vaddr, Context 
   return true;
 }
 
-// Makes look-ups and flushes look for a page size. seq_cst on both sides (see clean_pages): either a flush finds the
-// size here, or the fill that announced it finds the flush in the log.
+// Makes look-ups and flushes look for a page size, before there is an entry of it.
 void ShardedTlb::announce(std::uint64_t bit) noexcept {
+  // seq_cst, as in clean_pages(): either a flush of pages finds the size here, or the fill that announced it finds the
+  // flush in the log.
   if ((sizes_ever_.load(std::memory_order_seq_cst) & bit) == 0) sizes_ever_.fetch_or(bit, std::memory_order_seq_cst);
-  if ((sizes_.load(std::memory_order_seq_cst) & bit) == 0) sizes_.fetch_or(bit, std::memory_order_seq_cst);
+  // Relaxed: where a flush of everything takes the bit away again, the entry is missed, and the next fill brings it
+  // back.
+  if ((sizes_.load(std::memory_order_relaxed) & bit) == 0) sizes_.fetch_or(bit, std::memory_order_relaxed);
 }
 
 bool ShardedTlb::insert(const Entry& entry, FillTicket ticket) noexcept {
   const PackedEntry packed = pack(entry);
-  const std::uint64_t bit = size_bit(entry.size_log2);
-  const Set set = set_at(index_(entry.vaddr >> entry.size_log2));
-  for (std::uint64_t checked = ticket.generation;;) {
-    // Most of the log is read before the set is locked.
-    const std::uint64_t now = log_.generation();
-    bool overtaken = log_.covered(checked, now, packed.tag, packed.meta);
-    checked = now;
-    if (!overtaken) {
-      announce(bit);
-      const Lock lock(set);
-      const std::uint64_t locked = log_.generation();
-      overtaken = log_.covered(checked, locked, packed.tag, packed.meta);
-      checked = locked;
-      if (!overtaken) {
-        // A flush of everything takes the bit away before it visits the sets: with the bit still there it has yet to
-        // visit this one.
-        if ((sizes_.load(std::memory_order_seq_cst) & bit) == 0) continue;
-        write(lock, packed);
-        break;
-      }
-    }
+  // Most of the log is read before the set is locked.
+  const std::uint64_t checked = log_.generation();
+  bool overtaken = log_.covered(ticket.generation, checked, packed.tag, packed.meta);
+  if (!overtaken) {
+    announce(size_bit(entry.size_log2));
+    const Lock lock(set_at(index_(entry.vaddr >> entry.size_log2)));
+    overtaken = log_.covered(checked, log_.generation(), packed.tag, packed.meta);
+    if (!overtaken) write(lock, packed);
+  }
+  if (overtaken) {
     count(Counter::rejected_fills);
     return false;
   }
@@ -244,7 +236,7 @@ void ShardedTlb::flush(const FlushRequest& request) noexcept {
   switch (request.scope) {
     case FlushScope::page:
     case FlushScope::range: clean_pages(request); break;
-    case FlushScope::all: sizes_.store(0, std::memory_order_seq_cst); [[fallthrough]];  // see insert()
+    case FlushScope::all: sizes_.store(0, std::memory_order_relaxed); [[fallthrough]];
     case FlushScope::asid:
     case FlushScope::non_global: clean_all(request); break;
   }

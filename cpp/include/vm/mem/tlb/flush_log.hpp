@@ -1,7 +1,7 @@
 #pragma once
 /// \file
-/// Who flushed what, and since when. The invariant: a flush is in the log before it touches any entry. Whoever writes an
-/// entry and then finds the log as it was knows that a flush which covers the entry has yet to look for it.
+/// Who flushed what, and since when. The invariant: a flush is in the log before it touches any entry. Whoever writes
+/// an entry and then finds the log as it was knows that a flush which covers the entry has yet to look for it.
 
 #include <array>
 #include <atomic>
@@ -16,8 +16,8 @@ namespace vm::mem::tlb {
 /// Flush requests numbered from 1; the last `capacity` of them can be read. All members may be called concurrently.
 class FlushLog {
  public:
-  /// How many requests a reader may fall behind before it has to assume the worst. A page-table walk takes about a
-  /// microsecond, a flush about a tenth of one.
+  /// How many requests a reader may fall behind before it has to assume the worst: more than fit into a page-table
+  /// walk, and few enough (8 KiB) to stay in the L1 cache of one that reads them all.
   static constexpr std::size_t capacity = 256;
 
   /// Requests that have begun; the number of the youngest.

@@ -96,7 +96,9 @@ class HybridTlb final : public Tlb {
   /// time. It may outlive the TLB, but not be used after it.
   class Local {
    public:
-    bool lookup(std::uint64_t vaddr, Context context, Hit& hit) noexcept { return side_.get()->lookup(vaddr, context, hit); }
+    bool lookup(std::uint64_t vaddr, Context context, Hit& hit) noexcept {
+      return side_.get()->lookup(vaddr, context, hit);
+    }
     /// As `HybridTlb::insert`. A thread that looks up here also fills here.
     bool insert(const Entry& entry, FillTicket ticket) noexcept;
 

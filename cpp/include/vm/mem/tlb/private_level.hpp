@@ -38,8 +38,7 @@ class PrivateLevel {
     return false;
   }
 
-  /// Takes an entry in, in the place of the same page and context if there is such a one. True when another live entry
-  /// had to go.
+  /// Takes in an entry that was looked for and not found. True when another live entry had to go.
   bool fill(const PackedEntry& entry) noexcept;
   /// Drops the entries of that page that answer for a context that this one answers for.
   void drop(const PackedEntry& entry) noexcept;
@@ -61,7 +60,7 @@ class PrivateLevel {
 
  private:
   struct FreeWords {
-    void operator()(Word* words) const noexcept { ::operator delete(words, std::align_val_t{64}); }
+    void operator()(Word* words) const noexcept { ::operator delete (words, std::align_val_t{64}); }
   };
 
   std::uint32_t set_of(std::uint64_t page) const noexcept { return masked_ ? index_.masked(page) : index_(page); }

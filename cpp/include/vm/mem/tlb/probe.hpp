@@ -45,7 +45,7 @@ inline unsigned lowest_bit(std::uint64_t bits) noexcept { return static_cast<uns
 
 /// One bit for each of the four words at `words` (aligned to 16 bytes) that equals `tag`.
 ///
-/// With SSE2, which every x86-64 has, this is two loads and five more instructions, as good as AVX2 within the noise.
+/// With SSE2, which every x86-64 has, so that this can be inlined everywhere.
 /// The vector loads are not atomic accesses in the language's sense. Where words may change meanwhile the caller reads
 /// the set's sequence again afterwards, so a torn answer is never used; the signal fence keeps the compiler from moving
 /// the loads past that, and x86 does not reorder loads. ThreadSanitizer gets loads that it understands.
@@ -106,7 +106,7 @@ class SetIndex {
 };
 
 /// `hit = hit_of(entry, vaddr)`, field by field. Assigning the whole makes compilers build it in memory and copy it in
-/// pieces that do not match the stores, which the processor then cannot forward: three times the time of a look-up.
+/// pieces that do not match the stores, which the processor then cannot forward.
 inline void set_hit(Hit& hit, const PackedEntry& entry, std::uint64_t vaddr) noexcept {
   const unsigned size = size_of_tag(entry.tag);
   hit.paddr = (entry.frame & ~page_offset_mask) | (vaddr & ((std::uint64_t{1} << size) - 1));

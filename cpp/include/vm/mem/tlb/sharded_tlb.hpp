@@ -69,8 +69,7 @@ class ShardedTlb final : public Tlb {
 
    private:
     friend class ShardedTlb;
-    Reader(const ShardedTlb& tlb, detail::SlotHandle<ReadCounts> counts)
-        : tlb_(&tlb), counts_(std::move(counts)) {}
+    Reader(const ShardedTlb& tlb, detail::SlotHandle<ReadCounts> counts) : tlb_(&tlb), counts_(std::move(counts)) {}
 
     const ShardedTlb* tlb_;
     detail::SlotHandle<ReadCounts> counts_;
@@ -121,7 +120,7 @@ class ShardedTlb final : public Tlb {
     return (header_words + 3 * stride + alignment / 8 - 1) / (alignment / 8) * (alignment / 8);
   }
   struct FreeWords {
-    void operator()(Word* words) const noexcept { ::operator delete(words, std::align_val_t{alignment}); }
+    void operator()(Word* words) const noexcept { ::operator delete (words, std::align_val_t{alignment}); }
   };
 
   class Lock;
@@ -160,8 +159,8 @@ class ShardedTlb final : public Tlb {
   mutable detail::PerThread<ReadCounts> counts_;
 };
 
-/// The usual case of the usual shape, small enough to be everywhere. Unsure is what is rare: a writer in the way, several
-/// contexts of one page in a set, the first use of a prefetched entry, other shapes.
+/// The usual case of the usual shape, small enough to be everywhere. Unsure is what is rare: a writer in the way,
+/// several contexts of one page in a set, the first use of a prefetched entry, other shapes.
 VM_TLB_ALWAYS_INLINE inline ShardedTlb::Quick ShardedTlb::find_quickly(std::uint64_t vaddr, Context context,
                                                                        PackedEntry& entry) const noexcept {
   if (!usual_) return Quick::unsure;
@@ -194,11 +193,9 @@ VM_TLB_ALWAYS_INLINE inline ShardedTlb::Quick ShardedTlb::find_quickly(std::uint
 
 inline bool ShardedTlb::find(std::uint64_t vaddr, Context context, PackedEntry& entry,
                              ReadCounts& counts) const noexcept {
-  PackedEntry found;
-  const Quick quick = find_quickly(vaddr, context, found);
+  const Quick quick = find_quickly(vaddr, context, entry);
   if (quick == Quick::unsure) return find_patiently(vaddr, context, entry, counts);
   counts.add(quick == Quick::hit ? Counter::hits : Counter::misses);
-  entry = found;
   return quick == Quick::hit;
 }
 

@@ -13,8 +13,8 @@
 
 namespace vm::mem::tlb::detail {
 
-/// One thread's part of the first `N` counters of a set, to which it goes in the end. What a CounterWriter does, in half
-/// the instructions, which are a tenth of a look-up.
+/// One thread's part of the first `N` counters of a set, to which it goes in the end. What a CounterWriter does, with
+/// fewer instructions, which show in a look-up.
 template <std::size_t N>
 class alignas(128) ThreadCounts {
  public:
