@@ -1,4 +1,4 @@
-"""Guest memory of virtual machines, and in ``vm_mem.paging`` the page tables inside it.
+"""Guest memory of virtual machines, the page tables inside it (``vm_mem.paging``), and an ``Mmu`` over both.
 
 Opens dumps (raw, LiME, ELF core), files and fresh memory under one type, addressed guest-physically. Runs no guest:
 that is ``vm_accel``.
@@ -13,9 +13,23 @@ Traceback (most recent call last):
 vm_core.error.OutOfRange: read of 1 bytes at 0x100000 reaches 0x100000, but there is no guest memory in 0x100000-0x...
 """
 
+from typing import TYPE_CHECKING
+
 import vm_core as _vm_core  # noqa: F401  (its types and exception translator come first)
 
-from ._mem import CpuState, GuestMemory, Region, __version__
+from ._mem import CpuState, GuestMemory, Mmu, Region, __version__
 from .lazy import LazyMemory
 
-__all__ = ["CpuState", "GuestMemory", "LazyMemory", "Region", "__version__"]
+if TYPE_CHECKING:
+    from .async_mmu import AsyncMmu
+
+__all__ = ["AsyncMmu", "CpuState", "GuestMemory", "LazyMemory", "Mmu", "Region", "__version__"]
+
+
+def __getattr__(name: str) -> object:
+    """Import what brings asyncio and NumPy along only when it is asked for."""
+    if name == "AsyncMmu":
+        from .async_mmu import AsyncMmu
+
+        return AsyncMmu
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
