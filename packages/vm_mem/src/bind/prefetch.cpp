@@ -225,7 +225,7 @@ void bind_free_neighbours(py::module_& module) {
   type.def(py::init([](std::uint32_t group, std::uint32_t threshold, std::uint32_t counter_bits, std::uint32_t lines) {
              return construct<FreeNeighbours>(FreeNeighboursConfig{group, threshold, counter_bits, lines});
            }),
-           py::kw_only(), "group"_a = 8, "threshold"_a = 100, "counter_bits"_a = 10, "lines"_a = 64);
+           py::kw_only(), "group"_a = 8, "threshold"_a = 100, "counter_bits"_a = 10, "lines"_a = 9);
   parameter<FreeNeighbours>(type, "group", &FreeNeighboursConfig::group, "Leaf entries in a cache line.");
   parameter<FreeNeighbours>(type, "threshold", &FreeNeighboursConfig::threshold, "A counter above it is worth it.");
   parameter<FreeNeighbours>(type, "counter_bits", &FreeNeighboursConfig::counter_bits, "Width of the counters.");

@@ -576,7 +576,7 @@ class FreeNeighbours(Prefetcher):
         group: int = 8,
         threshold: int = 100,
         counter_bits: int = 10,
-        lines: int = 64,
+        lines: int = 9,
     ) -> None: ...
     @property
     def group(self) -> int: ...

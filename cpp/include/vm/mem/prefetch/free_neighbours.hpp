@@ -15,7 +15,7 @@ struct FreeNeighboursConfig {
   std::uint32_t group = 8;          ///< leaf entries in a cache line: 8 of 8 bytes in 64, or 16 of 4; 2, 4, 8 or 16
   std::uint32_t threshold = 100;    ///< a distance is proposed when its counter is above; below 2^counter_bits - 1
   std::uint32_t counter_bits = 10;  ///< 2 to 16
-  std::uint32_t lines = 64;         ///< cache lines remembered; 1 to 65536
+  std::uint32_t lines = 9;          ///< cache lines remembered; 1 to 65536
 };
 
 /// Sampling-based free prefetching (SBFP): a walk reads a cache line of leaf entries, so the other pages of the aligned
@@ -23,7 +23,7 @@ struct FreeNeighboursConfig {
 /// saturating counters (FDT) counts the events on pages at that distance from the walk that read their line, proposed
 /// or not, and distances above the threshold are proposed. When a counter saturates all are halved (Vavouliotis et al.,
 /// Exploiting Page Table Locality for Agile TLB Prefetching, ISCA 2021, section 4; group 8 and threshold 100 of 10 bits
-/// are theirs). The paper remembers 64 proposed and 64 sampled pages; here both are kept by line, which takes one
+/// are theirs). The paper samples 64 pages, the neighbours of 9 walks; here lines are kept, which takes one
 /// look-up an event. Lines read by walks for prefetches are not counted on.
 class VM_API FreeNeighbours final : public Prefetcher {
  public:
