@@ -143,7 +143,7 @@ def test_statistics_by_level() -> None:
     assert len(stats.levels) == 2
     assert (stats.prefetch.fills, stats.prefetch.useful, stats.prefetch.useless) == (1, 1, 0)
     assert (tlb.size, tlb.capacity) == (12, 20)
-    assert repr(tlb) == "UnifiedTlb(2 levels, inclusive, 12 of 20 entries)"
+    assert repr(tlb) == "UnifiedTlb(multi_level, 12 of 20 entries)"
     tlb.flush_all()
     assert (tlb.stats.l1.flushed, tlb.stats.flushes, tlb.size) == (4, 1, 0)
     assert stats.l1.flushed == 0

@@ -34,7 +34,7 @@ class Mmu::Batch {
     const std::size_t before = missed_.size();
     for (std::size_t at = first; at < last; at += block) {
       const std::size_t count = std::min(block, last - at);
-      mmu_.tlb_.lookup(vaddr_ + at, count, mmu_.context_, hits_, found_);
+      mmu_.tlb_->lookup(vaddr_ + at, count, mmu_.context_, hits_, found_);
       for (std::size_t i = 0; i < count; ++i) {
         const tlb::Hit& hit = hits_[i];
         if (!found_[i] || !hit.allows(request_.access, request_.privilege)) {
@@ -111,7 +111,7 @@ void Mmu::translate(const std::uint64_t* vaddr, std::size_t count, std::uint64_t
 void Mmu::go_around(const std::uint64_t* vaddr, std::size_t count, std::uint64_t* paddr, PackedInfo* info,
                     const BatchRequest& request, std::size_t fill_interval) {
   for (std::size_t i = 0; fill_interval != 0 && i < count; i += fill_interval)
-    if (!tlb_.contains(vaddr[i], context_)) miss(vaddr[i], request.access, request.privilege);
+    if (!tlb_->contains(vaddr[i], context_)) miss(vaddr[i], request.access, request.privilege);
   const Clock::time_point start = Clock::now();
   space_->translate(vaddr, count, paddr, info, request);
   if (count >= BatchGuide::smallest_measured && request.threads == 1)

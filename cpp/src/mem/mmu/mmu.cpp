@@ -36,8 +36,8 @@ Mmu::Mmu(std::shared_ptr<GuestMemory> memory, const paging::PagingConfig& paging
       space_(std::make_shared<paging::AddressSpace>(memory_, paging, config.paging)),
       const_space_(space_),
       context_(config.context),
-      tlb_(config.tlb, std::move(prefetcher)),
-      walk_cache_(config.walk_cache, cached_spans(*space_)),
+      tlb_(std::make_shared<UnifiedTlb>(config.tlb, std::move(prefetcher))),
+      walk_cache_(std::make_unique<tlb::WalkCache>(config.walk_cache, cached_spans(*space_))),
       mmio_(memory_),
       counters_({"walks", "faults", "prefetch_walks", "bypassed", "mmio_reads", "mmio_writes"}) {}
 
@@ -51,7 +51,7 @@ Translation Mmu::translate(GuestVirtual vaddr, Access access, Privilege privileg
 
 Translation Mmu::try_translate(GuestVirtual vaddr, Access access, Privilege privilege) {
   tlb::Hit hit;
-  if (tlb_.lookup(vaddr.value, context_, hit) && hit.allows(access, privilege)) {
+  if (tlb_->lookup(vaddr.value, context_, hit) && hit.allows(access, privilege)) {
     if (hit.prefetched) prefetch(vaddr.value, true);
     return translation_of(vaddr.value, hit);
   }
@@ -65,24 +65,24 @@ Translation Mmu::walk_and_fill(std::uint64_t vaddr, Access access, Privilege pri
   constexpr int attempts = 8;
   const RegionTable& regions = regions_.get();
   for (int attempt = 0; attempt < attempts; ++attempt) {
-    const std::uint64_t before = walk_cache_.begin_fill();
-    const tlb::FillTicket ticket = tlb_.begin_fill();
+    const std::uint64_t before = walk_cache_->begin_fill();
+    const tlb::FillTicket ticket = tlb_->begin_fill();
     WalkRecord record;
     const Translation t = walk(regions, vaddr, access, privilege, record);
-    if (walk_cache_.begin_fill() == before) return finish(t, record, ticket);
+    if (walk_cache_->begin_fill() == before) return finish(t, record, ticket);
   }
   const std::lock_guard<std::mutex> lock(change_);
-  const tlb::FillTicket ticket = tlb_.begin_fill();
+  const tlb::FillTicket ticket = tlb_->begin_fill();
   WalkRecord record;
   return finish(walk(regions, vaddr, access, privilege, record), record, ticket);
 }
 
 Translation Mmu::miss(std::uint64_t vaddr, Access access, Privilege privilege) {
-  if (!tlb_.measures_refills()) return walk_and_fill(vaddr, access, privilege);
+  if (!tlb_->measures_refills()) return walk_and_fill(vaddr, access, privilege);
   const auto start = std::chrono::steady_clock::now();
   const Translation t = walk_and_fill(vaddr, access, privilege);
   const auto took = std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - start);
-  if (t.ok()) tlb_.observe_refill(static_cast<std::uint64_t>(took.count()));
+  if (t.ok()) tlb_->observe_refill(static_cast<std::uint64_t>(took.count()));
   return t;
 }
 
@@ -97,9 +97,9 @@ Translation Mmu::finish(const Translation& t, const WalkRecord& record, tlb::Fil
 
 Translation Mmu::walk(const RegionTable& regions, std::uint64_t vaddr, Access access, Privilege privilege,
                       WalkRecord& record) {
-  const std::uint64_t ticket = walk_cache_.begin_fill();
+  const std::uint64_t ticket = walk_cache_->begin_fill();
   Translation t;
-  const auto cached = walk_cache_.lookup(vaddr, context_);
+  const auto cached = walk_cache_->lookup(vaddr, context_);
   if (cached) {
     const paging::WalkTable from{cached->table, cached->allowances};
     t = space_->walk(regions, GuestVirtual(vaddr), access, privilege, &from, cached->level, record);
@@ -108,22 +108,22 @@ Translation Mmu::walk(const RegionTable& regions, std::uint64_t vaddr, Access ac
   if (!cached || !t.ok()) t = space_->walk(regions, GuestVirtual(vaddr), access, privilege, nullptr, 0, record);
   if (!t.ok()) return t;
   for (int level = record.top - 1; level >= t.level; --level)
-    walk_cache_.insert(vaddr, context_, {record.tables[level].table, record.tables[level].allowances, level}, ticket);
+    walk_cache_->insert(vaddr, context_, {record.tables[level].table, record.tables[level].allowances, level}, ticket);
   return t;
 }
 
 void Mmu::fill(const Translation& t, const WalkRecord& record, bool prefetched, tlb::FillTicket ticket) {
   if (record.usable == 0) return;  // every use would have to walk again
   const std::uint64_t offset = t.page_size() - 1;
-  tlb_.insert({t.vaddr & ~offset, t.paddr & ~offset, t.rights, record.usable, t.size_log2, t.level, record.global,
-               prefetched, context_},
-              ticket);
+  tlb_->insert({t.vaddr & ~offset, t.paddr & ~offset, t.rights, record.usable, t.size_log2, t.level, record.global,
+                prefetched, context_},
+               ticket);
 }
 
 void Mmu::prefetch(std::uint64_t vaddr, bool first_use) {
-  if (!tlb_.prefetching()) return;
-  tlb_.advise(vaddr, first_use, context_, [this](std::uint64_t candidate) {
-    const tlb::FillTicket ticket = tlb_.begin_fill();
+  if (!tlb_->prefetching()) return;
+  tlb_->advise(vaddr, first_use, context_, [this](std::uint64_t candidate) {
+    const tlb::FillTicket ticket = tlb_->begin_fill();
     WalkRecord record;
     // No access: nothing is checked and no A flag is set. What the entry may be used for is decided at its use.
     const Translation t = walk(regions_.get(), candidate, Access::none, Privilege::supervisor, record);
@@ -138,7 +138,7 @@ void Mmu::map(const paging::MapRequest& request) {
   const std::lock_guard<std::mutex> lock(change_);
   space_->map(request);
   // Nothing of the range was in a TLB, but tables above it may have changed.
-  walk_cache_.flush(FlushRequest::range(request.vaddr, request.size, context_));
+  walk_cache_->flush(FlushRequest::range(request.vaddr, request.size, context_));
 }
 
 std::uint64_t Mmu::unmap(std::uint64_t vaddr, std::uint64_t size) {
@@ -165,11 +165,11 @@ void Mmu::unmap_page(GuestVirtual vaddr) {
 }
 
 void Mmu::flush(const FlushRequest& request) {
-  walk_cache_.flush(request);
-  tlb_.flush(request);
+  walk_cache_->flush(request);
+  tlb_->flush(request);
 }
 
-void Mmu::flush_barrier() { tlb_.barrier(); }
+void Mmu::flush_barrier() { tlb_->barrier(); }
 
 void Mmu::switch_to(const paging::PagingConfig& paging, tlb::Context context, bool keep) {
   auto space = std::make_shared<paging::AddressSpace>(memory_, paging, config_.paging);
@@ -179,17 +179,28 @@ void Mmu::switch_to(const paging::PagingConfig& paging, tlb::Context context, bo
   context_ = context;
   if (!same_modes) {
     flush(FlushRequest::all());
-    tlb_.barrier();
+    tlb_->barrier();
   } else if (!keep) {
     flush(FlushRequest::asid(context));
   }
 }
 
+void Mmu::reconfigure(const tlb::TlbConfig& tlb, const tlb::WalkCacheConfig& walk_cache,
+                      std::unique_ptr<prefetch::Prefetcher> prefetcher) {
+  auto new_tlb = std::make_shared<UnifiedTlb>(tlb, std::move(prefetcher));
+  auto new_walk_cache = std::make_unique<tlb::WalkCache>(walk_cache, cached_spans(*space_));
+  tlb_->barrier();  // what the old one still owed must not be asked of the new one
+  config_.tlb = tlb;
+  config_.walk_cache = walk_cache;
+  tlb_ = std::move(new_tlb);
+  walk_cache_ = std::move(new_walk_cache);
+}
+
 MmuStats Mmu::stats() const {
   const CounterSnapshot counts = counters_.snapshot();
   const auto& values = counts.values();
-  return {tlb_.stats(),           walk_cache_.stats(), tlb_.prefetch_report(), values[walks],      values[faults],
-          values[prefetch_walks], values[bypassed],    values[mmio_reads],     values[mmio_writes]};
+  return {tlb_->stats(),          walk_cache_->stats(), tlb_->prefetch_report(), values[walks],      values[faults],
+          values[prefetch_walks], values[bypassed],     values[mmio_reads],      values[mmio_writes]};
 }
 
 }  // namespace vm::mem

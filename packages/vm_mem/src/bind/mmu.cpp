@@ -185,6 +185,23 @@ void add_tables(py::class_<Mmu, py::smart_holder>& type) {
           "changes. No other thread may use the Mmu meanwhile.");
 }
 
+void add_reconfigure(py::class_<Mmu, py::smart_holder>& type) {
+  type.def(
+      "reconfigure",
+      [](Mmu& self, const std::optional<vm::mem::tlb::TlbConfig>& tlb,
+         const std::optional<std::array<std::uint32_t, 4>>& walk_cache, const PyPrefetcher* prefetcher) {
+        std::unique_ptr<vm::mem::prefetch::Prefetcher> own;
+        if (prefetcher != nullptr) own = prefetcher->get().fresh();
+        self.reconfigure(tlb.value_or(self.config().tlb),
+                         walk_cache ? walk_cache_from(walk_cache) : self.config().walk_cache, std::move(own));
+      },
+      py::kw_only(), "tlb"_a = py::none(), "walk_cache"_a = py::none(), "prefetcher"_a = py::none(),
+      "Put another TLB and another walk cache, both empty, in the place of these; None keeps a configuration.\n\n"
+      "stats.tlb and stats.walk_cache begin anew, the counters of the Mmu itself go on. No other thread may use the "
+      "Mmu "
+      "meanwhile.");
+}
+
 void add_accesses(py::class_<Mmu, py::smart_holder>& type) {
   const py::arg_v read_access("access", Access::read, "vm_core.Access.READ");
   type.def("read", &read, "vaddr"_a, "size"_a, py::kw_only(), "user"_a = false, read_access,
@@ -240,18 +257,18 @@ void bind_mmu(py::module_& module) {
           "mmio", [](Mmu& self) -> vm::mem::MmioManager& { return self.mmio(); },
           py::return_value_policy::reference_internal, "The devices: MmioManager.")
       .def_property_readonly(
-          "tlb", [](Mmu& self) -> vm::mem::UnifiedTlb& { return self.tlb(); },
-          py::return_value_policy::reference_internal, "The UnifiedTlb.")
+          "tlb", [](const Mmu& self) { return self.tlb(); }, "The UnifiedTlb; reconfigure() makes another one.")
       .def_property_readonly("stats", &Mmu::stats, "An MmuStats of this moment.")
       .def(
           "flush_barrier", [](Mmu& self) { self.flush_barrier(); }, py::call_guard<py::gil_scoped_release>(),
           "Carry out the flushes that a delayed or batched policy holds back.")
       .def("__repr__", [](const Mmu& self) {
         return "Mmu(" + describe(self.space()->config()) + ", " + to_string(self.config().tlb.strategy) + " TLB of " +
-               std::to_string(self.tlb().capacity()) + " entries)";
+               std::to_string(self.tlb()->capacity()) + " entries)";
       });
   add_tables(type);
   add_accesses(type);
+  add_reconfigure(type);
   add_flushes(
       type, [](const Mmu& self) { return self.context(); },
       [](Mmu& self, const vm::mem::tlb::FlushRequest& request) { self.flush(request); });

@@ -102,7 +102,7 @@ std::string repr(const UnifiedTlb& self) {
 
 void bind_unified_tlb(py::module_& module) {
   const py::arg_v access("access", Access::read | Access::write, "vm_core.Access.READ | vm_core.Access.WRITE");
-  py::class_<UnifiedTlb> type(
+  py::class_<UnifiedTlb, py::smart_holder> type(
       module, "UnifiedTlb",
       "A TLB of the strategy, shape, flush policy and prefetcher that a TlbConfig asks for.\n\n"
       "It may forget, by design; it answers only what was inserted and not flushed since. It walks no tables: whoever "

@@ -1045,6 +1045,13 @@ class Mmu(metaclass=_PybindType):
     def switch_to(
         self, config: X86 | RiscV | AArch64, *, asid: SupportsIndex = 0, vmid: SupportsIndex = 0, keep: bool = False
     ) -> None: ...
+    def reconfigure(
+        self,
+        *,
+        tlb: TlbConfig | None = None,
+        walk_cache: Sequence[int] | None = None,
+        prefetcher: Prefetcher | None = None,
+    ) -> None: ...
     def read(
         self, vaddr: SupportsIndex, size: SupportsIndex, *, user: bool = False, access: Access = ...
     ) -> bytes: ...

@@ -130,10 +130,10 @@ TEST(Mmu, DelayedFlushesWaitForTheBarrier) {
   mmu.map_page(GuestVirtual(0x7000), GuestPhysical(0x5000), read_write);
   mmu.translate(GuestVirtual(0x7000));
   mmu.unmap_page(GuestVirtual(0x7000));
-  EXPECT_EQ(mmu.tlb().pending_flushes(), 1U);
+  EXPECT_EQ(mmu.tlb()->pending_flushes(), 1U);
   EXPECT_TRUE(mmu.try_translate(GuestVirtual(0x7000)).ok());
   mmu.flush_barrier();
-  EXPECT_EQ(mmu.tlb().pending_flushes(), 0U);
+  EXPECT_EQ(mmu.tlb()->pending_flushes(), 0U);
   EXPECT_FALSE(mmu.try_translate(GuestVirtual(0x7000)).ok());
 }
 
@@ -155,6 +155,23 @@ TEST(Mmu, ThePrefetcherFillsWhatTheTablesMapAndNothingElse) {
   EXPECT_GT(stats.prefetch.advice.refused, 0U) << "the holes";
   EXPECT_EQ(stats.faults, 200U) << "a prefetch never faults the guest";
   EXPECT_LT(stats.walks, 1500U);
+}
+
+TEST(Mmu, ReconfigurationKeepsTheMeaning) {
+  Mmu mmu(GuestMemory::anonymous(mib), long_mode());
+  mmu.map_page(GuestVirtual(0x7000), GuestPhysical(0x5000), read_write);
+  mmu.translate(GuestVirtual(0x7000));
+  tlb::TlbConfig other;
+  other.strategy = tlb::Strategy::hybrid;
+  other.l3_size = 1024;
+  mmu.reconfigure(other, tlb::WalkCacheConfig::off());
+  EXPECT_EQ(mmu.translate(GuestVirtual(0x7000)).paddr, 0x5000U);
+  EXPECT_EQ(mmu.stats().walks, 2U) << "the new TLB begins empty";
+  EXPECT_EQ(mmu.config().tlb.strategy, tlb::Strategy::hybrid);
+  other.l3_ways = 0;
+  EXPECT_THROW(mmu.reconfigure(other, {}), InvalidConfig);
+  EXPECT_EQ(mmu.translate(GuestVirtual(0x7000)).paddr, 0x5000U);
+  EXPECT_EQ(mmu.stats().walks, 2U) << "nothing has changed";
 }
 
 TEST(Mmu, ConfigurationsThatCannotBe) {

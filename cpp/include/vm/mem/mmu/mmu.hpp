@@ -41,8 +41,8 @@ struct MmuStats {
 /// Translations, reads, writes and flushes may run on any number of threads at once. `map`, `unmap` and `protect` wait
 /// for each other and flush what they changed before they return: a translation that begins later sees the change, one
 /// that runs meanwhile sees the state before or after. Data that threads write while others read is as racy as any
-/// memory; `load`, `store` and `compare_exchange` of aligned words are single atomic accesses. `switch_to` must be
-/// alone.
+/// memory; `load`, `store` and `compare_exchange` of aligned words are single atomic accesses. `switch_to` and
+/// `reconfigure` must be alone.
 class Mmu {
  public:
   /// Throws InvalidConfig when a part of the configuration makes no sense.
@@ -56,8 +56,8 @@ class Mmu {
   const std::shared_ptr<const paging::AddressSpace>& space() const noexcept { return const_space_; }
   tlb::Context context() const noexcept { return context_; }
   const MmuConfig& config() const noexcept { return config_; }
-  UnifiedTlb& tlb() noexcept { return tlb_; }
-  const UnifiedTlb& tlb() const noexcept { return tlb_; }
+  /// `reconfigure` makes another one.
+  const std::shared_ptr<UnifiedTlb>& tlb() const noexcept { return tlb_; }
   MmioManager& mmio() noexcept { return mmio_; }
 
   /// Throws PageFault. `Access::none` skips the permission checks.
@@ -91,6 +91,11 @@ class Mmu {
   /// Another address space, as a write to CR3, satp or TTBR would select. Unless `keep`, non-global translations of
   /// the new ASID are flushed. When anything but root and ASID changes, everything is.
   void switch_to(const paging::PagingConfig& paging, tlb::Context context, bool keep = false);
+
+  /// Another TLB and another walk cache, both empty, in the place of these. Their statistics begin anew; the counters
+  /// of the MMU itself go on. Must be alone. Throws InvalidConfig; then nothing has changed.
+  void reconfigure(const tlb::TlbConfig& tlb, const tlb::WalkCacheConfig& walk_cache,
+                   std::unique_ptr<prefetch::Prefetcher> prefetcher = nullptr);
 
   /// Copies [vaddr, vaddr + size) out, over any borders of pages, regions and devices. Everything is translated and
   /// checked before the first byte moves. Throws PageFault (its `vaddr` is the first byte that faults), OutOfRange (its
@@ -144,8 +149,8 @@ class Mmu {
   std::shared_ptr<paging::AddressSpace> space_;
   std::shared_ptr<const paging::AddressSpace> const_space_;  ///< the same
   tlb::Context context_;
-  UnifiedTlb tlb_;
-  tlb::WalkCache walk_cache_;
+  std::shared_ptr<UnifiedTlb> tlb_;
+  std::unique_ptr<tlb::WalkCache> walk_cache_;
   MmioManager mmio_;
   CounterSet counters_;
   BatchGuide guide_;
