@@ -21,6 +21,8 @@ SECTIONS = {
     "mem-paging": "bench.python.mem.paging",
     "mem-scalar": "bench.python.mem.scalar",
     "mem-prefetch": "bench.python.mem.prefetch",
+    "mmu-translate": "bench.python.mem.mmu_translate",
+    "async-mmu": "bench.python.mem.async_mmu_performance",
     "startup": "bench.python.startup",
     "peers-translate": "bench.peers.translate",
     "cpp": "bench.python.google_benchmark",

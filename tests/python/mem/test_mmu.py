@@ -97,9 +97,7 @@ def test_a_model_of_live_mappings(
     operations: list[tuple[str, int, int, Access, bool]], strategy: Any, prefetch: bool, policy: Any, config: Any
 ) -> None:
     """The model is a dict of pages; the MMU may cache what it likes, and must say the same."""
-    tlb = TlbConfig(
-        strategy=strategy, l1_size=8, l2_size=16, l3_size=32, enable_prefetch=prefetch, flush_policy=policy
-    )
+    tlb = TlbConfig(strategy=strategy, l1_size=8, l2_size=16, l3_size=32, enable_prefetch=prefetch, flush_policy=policy)
     mmu = Mmu(GuestMemory.anonymous(4 * MIB), config, tlb=tlb)
     live: dict[int, tuple[int, Access, bool]] = {}
     for name, page, count, access, user in operations:
@@ -196,7 +194,7 @@ def test_words(mmu: Mmu) -> None:
         value = 0x1122334455667788 & ((1 << 8 * width) - 1)
         mmu.store(0x10FF8 + 8 - width, value, width)
         assert mmu.load(0x10FF8 + 8 - width, width) == value
-        with pytest.raises(InvalidConfig, match="does not fit|2\\*\\*64"):
+        with pytest.raises(InvalidConfig, match=r"does not fit|2\*\*64"):
             mmu.store(0x10000, value << 8, width if width < 8 else 4)
     assert mmu.compare_exchange(0x10000, 0, 7, 4) == (True, 0)
     assert mmu.compare_exchange(0x10000, 0, 9, 4) == (False, 7)
@@ -314,5 +312,5 @@ def test_arguments_that_cannot_be() -> None:
         Mmu(memory, 5)  # type: ignore[arg-type]
     with pytest.raises(InvalidConfig):
         Mmu(memory, X86(root=0x1000), walk_cache=(1 << 21, 0, 0, 0))
-    with pytest.raises(InvalidConfig, match="2\\*\\*64"):
+    with pytest.raises(InvalidConfig, match=r"2\*\*64"):
         Mmu(memory, X86(root=0x1000)).read(-1, 1)

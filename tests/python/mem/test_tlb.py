@@ -9,7 +9,7 @@ import threading
 import numpy as np
 import pytest
 from vm_core import Access, InvalidConfig
-from vm_mem.tlb import ArrayConfig, LevelConfig, UnifiedTlb, TlbConfig, TlbHit
+from vm_mem.tlb import ArrayConfig, LevelConfig, TlbConfig, TlbHit, UnifiedTlb
 
 SPLIT = TlbConfig(
     levels=[LevelConfig([ArrayConfig(16, 6, page_sizes=[4096]), ArrayConfig(1, 32, "tree_plru")])],

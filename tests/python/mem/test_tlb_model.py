@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
-from vm_mem.tlb import ArrayConfig, LevelConfig, UnifiedTlb, TlbConfig
+from vm_mem.tlb import ArrayConfig, LevelConfig, TlbConfig, UnifiedTlb
 
 # Each size has a range of its own: pages of two sizes at one address would contradict each other.
 REGIONS = {4096: 0, 1 << 16: 0x1000_0000, 2 << 20: 0xFFFF_8000_0000_0000}

@@ -96,14 +96,14 @@ void Mmu::translate(const std::uint64_t* vaddr, std::size_t count, std::uint64_t
   const Clock::time_point start = Clock::now();
   const std::size_t hits = batch.look_up(0, sample);
   const double lookup_ns = nanoseconds_since(start) / static_cast<double>(sample);
-  const std::size_t interval = BatchGuide::fill_interval(hits, sample);
-  if (!guide_.through_tlb(lookup_ns, hits, sample)) return go_around(vaddr, count, paddr, info, request, interval);
+  if (!guide_.through_tlb(lookup_ns, hits, sample))
+    return go_around(vaddr, count, paddr, info, request, guide_.fill_interval());
 
   // Enough misses together that the walker's own caches pay.
   constexpr std::size_t chunk = std::size_t{1} << 18;
   for (std::size_t at = sample; at < count; at += chunk) {
     batch.look_up(at, std::min(count, at + chunk));
-    batch.walk_missed(interval);
+    batch.walk_missed(BatchGuide::miss_interval);
     if (request.keep_going && !request.keep_going()) return;
   }
 }

@@ -912,6 +912,7 @@ class UnifiedTlb(metaclass=_PybindType):
     def capacity(self) -> int: ...
 
 class FlushStats(metaclass=_PybindType):
+    def __init__(self, *args: NoReturn, **kwargs: NoReturn) -> None: ...
     @property
     def requests(self) -> int: ...
     @property
@@ -924,6 +925,7 @@ class FlushStats(metaclass=_PybindType):
     def barriers(self) -> int: ...
 
 class MmioRange(metaclass=_PybindType):
+    def __init__(self, *args: NoReturn, **kwargs: NoReturn) -> None: ...
     @property
     def base(self) -> int: ...
     @property
@@ -934,6 +936,7 @@ class MmioRange(metaclass=_PybindType):
     def widths(self) -> tuple[int, ...]: ...
 
 class MmioManager(metaclass=_PybindType):
+    def __init__(self, *args: NoReturn, **kwargs: NoReturn) -> None: ...
     def add(
         self,
         base: SupportsIndex,
@@ -950,6 +953,7 @@ class MmioManager(metaclass=_PybindType):
     def __len__(self) -> int: ...
 
 class WalkCacheLevelStats(metaclass=_PybindType):
+    def __init__(self, *args: NoReturn, **kwargs: NoReturn) -> None: ...
     @property
     def hits(self) -> int: ...
     @property
@@ -958,12 +962,14 @@ class WalkCacheLevelStats(metaclass=_PybindType):
     def evictions(self) -> int: ...
 
 class WalkCacheStats(metaclass=_PybindType):
+    def __init__(self, *args: NoReturn, **kwargs: NoReturn) -> None: ...
     @property
     def levels(self) -> list[WalkCacheLevelStats]: ...
     @property
     def misses(self) -> int: ...
 
 class MmuStats(metaclass=_PybindType):
+    def __init__(self, *args: NoReturn, **kwargs: NoReturn) -> None: ...
     @property
     def l1(self) -> LevelStats: ...
     @property
@@ -1021,11 +1027,25 @@ class Mmu(metaclass=_PybindType):
     def stats(self) -> MmuStats: ...
     @overload
     def translate(
-        self, vaddr: SupportsIndex, /, *, access: Access = ..., user: bool = False, engine: str = "auto", threads: int = 1
+        self,
+        vaddr: int | np.integer[Any],
+        /,
+        *,
+        access: Access = ...,
+        user: bool = False,
+        engine: _Engine = "auto",
+        threads: int = 1,
     ) -> Translation: ...
     @overload
     def translate(
-        self, vaddr: npt.ArrayLike, /, *, access: Access = ..., user: bool = False, engine: str = "auto", threads: int = 1
+        self,
+        vaddr: npt.NDArray[np.integer[Any]] | Sequence[int],
+        /,
+        *,
+        access: Access = ...,
+        user: bool = False,
+        engine: _Engine = "auto",
+        threads: int = 1,
     ) -> TranslationArray: ...
     def map_page(
         self, vaddr: SupportsIndex, paddr: SupportsIndex, access: Access = ..., user: bool = False
@@ -1052,14 +1072,18 @@ class Mmu(metaclass=_PybindType):
         walk_cache: Sequence[int] | None = None,
         prefetcher: Prefetcher | None = None,
     ) -> None: ...
-    def read(
-        self, vaddr: SupportsIndex, size: SupportsIndex, *, user: bool = False, access: Access = ...
-    ) -> bytes: ...
-    def write(self, vaddr: SupportsIndex, data: Buffer, *, user: bool = False) -> None: ...
+    def read(self, vaddr: SupportsIndex, size: SupportsIndex, *, user: bool = False, access: Access = ...) -> bytes: ...
+    def write(self, vaddr: SupportsIndex, data: ReadableBuffer, *, user: bool = False) -> None: ...
     def load(self, vaddr: SupportsIndex, width: int = 8, *, user: bool = False) -> int: ...
     def store(self, vaddr: SupportsIndex, value: SupportsIndex, width: int = 8, *, user: bool = False) -> None: ...
     def compare_exchange(
-        self, vaddr: SupportsIndex, expected: SupportsIndex, desired: SupportsIndex, width: int = 8, *, user: bool = False
+        self,
+        vaddr: SupportsIndex,
+        expected: SupportsIndex,
+        desired: SupportsIndex,
+        width: int = 8,
+        *,
+        user: bool = False,
     ) -> tuple[bool, int]: ...
     def flush_page(
         self, vaddr: SupportsIndex, asid: SupportsIndex | None = None, vmid: SupportsIndex | None = None

@@ -22,7 +22,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from vm_core import Access, ClosedError, InvalidConfig, PageFault
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from typing_extensions import Buffer, Self
 
+    from ._mem import _Engine as Engine
     from .paging import Translation, TranslationArray
 
 __all__ = ["AsyncMmu", "AsyncMmuStats"]
@@ -135,7 +136,7 @@ class AsyncMmu:
         *,
         access: Access = Access.READ,
         user: bool = False,
-        engine: str = "auto",
+        engine: Engine = "auto",
         threads: int = 1,
     ) -> TranslationArray:
         """Translate an array of any shape, as ``Mmu.translate``.
@@ -145,7 +146,7 @@ class AsyncMmu:
         many millions.
         """
         self._enter()
-        addresses = np.asarray(vaddrs)
+        addresses: npt.NDArray[np.integer[Any]] = np.asarray(vaddrs)
 
         def translate() -> TranslationArray:
             return self._mmu.translate(addresses, access=access, user=user, engine=engine, threads=threads)

@@ -88,6 +88,10 @@ TEST(BatchGuide, ChoosesByWhatItMeasured) {
   EXPECT_FALSE(guide.through_tlb(0.0, 0, 0));
   guide.record_walker(4000, 1000);
   EXPECT_DOUBLE_EQ(guide.walker_ns(), 7.0);
+  EXPECT_EQ(guide.fill_interval(), 1072U) << "150 ns in 1072 elements of 7 ns: 2 %";
+  EXPECT_EQ(BatchGuide().fill_interval(), 4096U);
+  EXPECT_EQ(BatchGuide::sample_size(1 << 20), 2048U);
+  EXPECT_EQ(BatchGuide::sample_size(4096), 16U);
 }
 
 }  // namespace

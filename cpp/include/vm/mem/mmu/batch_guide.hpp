@@ -20,8 +20,8 @@ class BatchGuide {
   /// Below this, measuring costs more than choosing wrong.
   static constexpr std::size_t smallest_measured = 4096;
 
-  /// Elements of the batch to look up first, at most 1/64 of it.
-  static std::size_t sample_size(std::size_t count) noexcept { return count / 64 < 4096 ? count / 64 : 4096; }
+  /// Elements of the batch to look up first: few enough to be lost in the noise when it then goes around the TLB.
+  static std::size_t sample_size(std::size_t count) noexcept { return count / 256 < 2048 ? count / 256 : 2048; }
 
   /// `lookup_ns` is what the sample took per element, of which `hits` were answered.
   bool through_tlb(double lookup_ns, std::size_t hits, std::size_t sample) const noexcept {
@@ -33,11 +33,16 @@ class BatchGuide {
     return lookup_ns + missed * walked * overhead < advantage * walked;
   }
 
-  /// Every how many missing elements one is walked alone, so that the TLB learns of it.
-  static std::size_t fill_interval(std::size_t hits, std::size_t sample) noexcept {
-    constexpr std::size_t promising = 64, hopeless = 2048;
-    return hits * 10 >= sample ? promising : hopeless;
+  /// Every how many elements that go around the TLB one is walked alone, so that the TLB learns of it: as often as
+  /// costs a hundredth or two of the batch.
+  std::size_t fill_interval() const noexcept {
+    constexpr double fill_ns = 150, share = 0.02;
+    constexpr std::size_t before_measurement = 4096;
+    const double walked = walker_ns();
+    return walked == 0.0 ? before_measurement : static_cast<std::size_t>(fill_ns / (share * walked)) + 1;
   }
+  /// The same for elements that missed a TLB that pays: it is to become better soon.
+  static constexpr std::size_t miss_interval = 64;
 
   /// Nanoseconds per element of the batch walker; 0 before the first measurement.
   double walker_ns() const noexcept { return static_cast<double>(walker_ps_.load(std::memory_order_relaxed)) / 1000.0; }

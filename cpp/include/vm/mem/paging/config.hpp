@@ -68,8 +68,8 @@ using PagingConfig = std::variant<X86Config, RiscVConfig, AArch64Config>;
 /// Throws what the constructor of `AddressSpace` would throw for this configuration.
 void validate(const PagingConfig& config);
 
-/// Whether two configurations are the same processor state but for the roots, so that translations cached under one ASID
-/// keep their meaning when the root changes.
+/// Whether two configurations are the same processor state but for the roots, so that translations cached under one
+/// ASID keep their meaning when the root changes.
 bool same_but_root(const PagingConfig& a, const PagingConfig& b) noexcept;
 
 /// "x86 4-level, root 0x1000" and the like, for people.
