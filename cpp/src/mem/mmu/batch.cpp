@@ -84,7 +84,7 @@ void Mmu::translate(const std::uint64_t* vaddr, std::size_t count, std::uint64_t
                     const BatchRequest& request) {
   regions_.get();  // ClosedError before anything is touched
   const bool alone = request.threads == 1 && request.engine == paging::Engine::automatic;
-  if (!alone || count == 0) return go_around(vaddr, count, paddr, info, request, 0);
+  if (!alone || tags_ || count == 0) return go_around(vaddr, count, paddr, info, request, 0);
 
   Batch batch(*this, vaddr, paddr, info, request);
   if (count < BatchGuide::smallest_measured) {

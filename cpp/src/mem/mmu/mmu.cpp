@@ -36,6 +36,7 @@ Mmu::Mmu(std::shared_ptr<GuestMemory> memory, const paging::PagingConfig& paging
       space_(std::make_shared<paging::AddressSpace>(memory_, paging, config.paging)),
       const_space_(space_),
       context_(config.context),
+      tags_(paging::has_tags(paging)),
       tlb_(std::make_shared<UnifiedTlb>(config.tlb, std::move(prefetcher))),
       walk_cache_(std::make_unique<tlb::WalkCache>(config.walk_cache, cached_spans(*space_))),
       mmio_(memory_),
@@ -50,13 +51,15 @@ Translation Mmu::translate(GuestVirtual vaddr, Access access, Privilege privileg
 }
 
 Translation Mmu::try_translate(GuestVirtual vaddr, Access access, Privilege privilege) {
+  const std::uint64_t address = tags_ ? paging::untagged(space_->config(), vaddr.value) : vaddr.value;
   tlb::Hit hit;
-  if (tlb_->lookup(vaddr.value, context_, hit) && hit.allows(access, privilege)) {
-    if (hit.prefetched) prefetch(vaddr.value, true);
+  if (tlb_->lookup(address, context_, hit) && hit.allows(access, privilege)) {
+    if (hit.prefetched) prefetch(address, true);
     return translation_of(vaddr.value, hit);
   }
-  const Translation t = miss(vaddr.value, access, privilege);
-  prefetch(vaddr.value, false);
+  Translation t = miss(address, access, privilege);
+  prefetch(address, false);
+  t.vaddr = vaddr.value;
   return t;
 }
 
@@ -138,20 +141,28 @@ void Mmu::map(const paging::MapRequest& request) {
   const std::lock_guard<std::mutex> lock(change_);
   space_->map(request);
   // Nothing of the range was in a TLB, but tables above it may have changed.
-  walk_cache_->flush(FlushRequest::range(request.vaddr, request.size, context_));
+  forget_tables(request.vaddr, request.size);
 }
 
 std::uint64_t Mmu::unmap(std::uint64_t vaddr, std::uint64_t size) {
   const std::lock_guard<std::mutex> lock(change_);
   const std::uint64_t unmapped = space_->unmap(vaddr, size);
-  flush(FlushRequest::range(vaddr, size, context_));
+  forget_tables(vaddr, size);
+  tlb_->flush(FlushRequest::range(paging::untagged(space_->config(), vaddr), size, context_));
   return unmapped;
 }
 
 void Mmu::protect(std::uint64_t vaddr, std::uint64_t size, Access access, std::optional<bool> user) {
   const std::lock_guard<std::mutex> lock(change_);
   space_->protect(vaddr, size, access, user);
-  flush(FlushRequest::range(vaddr, size, context_));
+  forget_tables(vaddr, size);
+  tlb_->flush(FlushRequest::range(paging::untagged(space_->config(), vaddr), size, context_));
+}
+
+void Mmu::forget_tables(std::uint64_t vaddr, std::uint64_t size) {
+  // Address spaces share tables, and a table that was freed may become another one: nobody may go on using it.
+  const FlushRequest here = FlushRequest::range(paging::untagged(space_->config(), vaddr), size, context_);
+  walk_cache_->flush(several_contexts_ ? FlushRequest::all() : here);
 }
 
 void Mmu::map_page(GuestVirtual vaddr, GuestPhysical paddr, Access access, bool user) {
@@ -165,8 +176,10 @@ void Mmu::unmap_page(GuestVirtual vaddr) {
 }
 
 void Mmu::flush(const FlushRequest& request) {
-  walk_cache_->flush(request);
-  tlb_->flush(request);
+  FlushRequest known = request;
+  known.vaddr = paging::untagged(space_->config(), request.vaddr);
+  walk_cache_->flush(known);
+  tlb_->flush(known);
 }
 
 void Mmu::flush_barrier() { tlb_->barrier(); }
@@ -176,7 +189,9 @@ void Mmu::switch_to(const paging::PagingConfig& paging, tlb::Context context, bo
   const bool same_modes = paging::same_but_root(paging, space_->config());
   space_ = std::move(space);
   const_space_ = space_;
+  several_contexts_ = several_contexts_ || context != context_;
   context_ = context;
+  tags_ = paging::has_tags(paging);
   if (!same_modes) {
     flush(FlushRequest::all());
     tlb_->barrier();

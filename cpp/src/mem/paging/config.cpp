@@ -123,6 +123,23 @@ std::string describe(const PagingConfig& config) {
   return std::visit(Text{}, config);
 }
 
+namespace {
+constexpr std::uint64_t tbi0 = std::uint64_t{1} << 37, tbi1 = std::uint64_t{1} << 38;  // TCR_EL1
+}  // namespace
+
+bool has_tags(const PagingConfig& config) noexcept {
+  const auto* arm = std::get_if<AArch64Config>(&config);
+  return arm != nullptr && (arm->tcr & (tbi0 | tbi1)) != 0;
+}
+
+std::uint64_t untagged(const PagingConfig& config, std::uint64_t vaddr) noexcept {
+  const auto* arm = std::get_if<AArch64Config>(&config);
+  constexpr unsigned tag_bits = 8;
+  const bool upper = (vaddr >> 55 & 1) != 0;
+  if (arm == nullptr || (arm->tcr & (upper ? tbi1 : tbi0)) == 0) return vaddr;
+  return upper ? vaddr | ~(UINT64_MAX >> tag_bits) : vaddr & (UINT64_MAX >> tag_bits);
+}
+
 bool same_but_root(const PagingConfig& a, const PagingConfig& b) noexcept {
   if (a.index() != b.index()) return false;
   if (const auto* x = std::get_if<X86Config>(&a)) {

@@ -157,6 +157,53 @@ TEST(Mmu, ThePrefetcherFillsWhatTheTablesMapAndNothingElse) {
   EXPECT_LT(stats.walks, 1500U);
 }
 
+// Address spaces often share the tables of the kernel's half. What one frees must not live on in another's walk cache,
+// least of all when the frame has become a table of somebody else.
+TEST(Mmu, ATableThatOneAddressSpaceFreesIsForgottenByAll) {
+  auto memory = GuestMemory::anonymous(mib);
+  Mmu mmu(memory, long_mode(0x1000));
+  mmu.map_page(GuestVirtual(0x7000), GuestPhysical(0x5000), read_write);
+  std::uint64_t shared = 0;
+  memory->read(0x1000, &shared, sizeof shared);
+  memory->write(0x2000, &shared, sizeof shared);
+
+  mmu.switch_to(long_mode(0x2000), {2, 0});
+  EXPECT_EQ(mmu.translate(GuestVirtual(0x7000)).paddr, 0x5000U);
+  mmu.switch_to(long_mode(0x1000), {0, 0}, true);
+  mmu.unmap_page(GuestVirtual(0x7000));
+  mmu.map_page(GuestVirtual(0x4000'0000'6000), GuestPhysical(0x9000), read_write);
+  const std::uint64_t none = 0;
+  memory->write(0x2000, &none, sizeof none);
+  mmu.switch_to(long_mode(0x2000), {2, 0}, true);
+  EXPECT_FALSE(mmu.try_translate(GuestVirtual(0x6000)).ok());
+}
+
+TEST(Mmu, TagsOfAArch64AreNoPartOfTheAddress) {
+  paging::AArch64Config arm;
+  arm.ttbr0 = 0x1'0000;
+  arm.ttbr1 = 0x2'0000;
+  arm.tcr = paging::AArch64Config::default_tcr(4096) | std::uint64_t{3} << 37;
+  Mmu mmu(GuestMemory::anonymous(mib), arm);
+  mmu.map_page(GuestVirtual(0x7000), GuestPhysical(0x5000), read_write);
+  const GuestVirtual tagged(0x5A00'0000'0000'7010);
+  const paging::Translation t = mmu.translate(tagged);
+  EXPECT_EQ(t.paddr, 0x5010U);
+  EXPECT_EQ(t.vaddr, tagged.value);
+  EXPECT_EQ(mmu.translate(GuestVirtual(0x7020)).paddr, 0x5020U);
+  EXPECT_EQ(mmu.stats().walks, 1U) << "one page, whatever the tag";
+  std::uint64_t paddr = 0;
+  paging::PackedInfo info = 0;
+  mmu.translate(&tagged.value, 1, &paddr, &info);
+  EXPECT_EQ(paddr, 0x5010U);
+  mmu.unmap_page(GuestVirtual(0x7000));
+  EXPECT_FALSE(mmu.try_translate(tagged).ok());
+
+  EXPECT_EQ(paging::untagged(arm, 0x5A80'0000'0000'1000), 0xFF80'0000'0000'1000U);
+  arm.tcr = paging::AArch64Config::default_tcr(4096);
+  EXPECT_EQ(paging::untagged(arm, 0x5A00'0000'0000'1000), 0x5A00'0000'0000'1000U);
+  EXPECT_EQ(paging::untagged(long_mode(), 0x5A00'0000'0000'1000), 0x5A00'0000'0000'1000U);
+}
+
 TEST(Mmu, ReconfigurationKeepsTheMeaning) {
   Mmu mmu(GuestMemory::anonymous(mib), long_mode());
   mmu.map_page(GuestVirtual(0x7000), GuestPhysical(0x5000), read_write);

@@ -132,6 +132,7 @@ class Mmu {
                            paging::WalkRecord& record);
   void fill(const paging::Translation& t, const paging::WalkRecord& record, bool prefetched, tlb::FillTicket ticket);
   void prefetch(std::uint64_t vaddr, bool first_use);
+  void forget_tables(std::uint64_t vaddr, std::uint64_t size);
   void go_around(const std::uint64_t* vaddr, std::size_t count, std::uint64_t* paddr, paging::PackedInfo* info,
                  const paging::BatchRequest& request, std::size_t fill_interval);
   paging::Translation finish(const paging::Translation& t, const paging::WalkRecord& record, tlb::FillTicket ticket);
@@ -149,6 +150,8 @@ class Mmu {
   std::shared_ptr<paging::AddressSpace> space_;
   std::shared_ptr<const paging::AddressSpace> const_space_;  ///< the same
   tlb::Context context_;
+  bool tags_;                      ///< addresses have to be stripped of tags before they are looked up
+  bool several_contexts_ = false;  ///< the walk cache may hold tables of others than `context_`
   std::shared_ptr<UnifiedTlb> tlb_;
   std::unique_ptr<tlb::WalkCache> walk_cache_;
   MmioManager mmio_;

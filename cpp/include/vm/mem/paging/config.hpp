@@ -72,6 +72,11 @@ void validate(const PagingConfig& config);
 /// ASID keep their meaning when the root changes.
 bool same_but_root(const PagingConfig& a, const PagingConfig& b) noexcept;
 
+/// Whether addresses may carry a tag that translation ignores: AArch64 with TCR_EL1.TBI0 or TBI1.
+bool has_tags(const PagingConfig& config) noexcept;
+/// The address without such a tag, as a TLB knows it: bits 63..56 are copies of bit 55 where they are ignored.
+std::uint64_t untagged(const PagingConfig& config, std::uint64_t vaddr) noexcept;
+
 /// "x86 4-level, root 0x1000" and the like, for people.
 std::string describe(const PagingConfig& config);
 
