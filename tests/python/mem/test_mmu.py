@@ -43,8 +43,12 @@ def test_the_first_minute(mmu: Mmu) -> None:
     assert "x86 4-level" in repr(mmu)
 
 
+def test_the_default_strategy() -> None:
+    assert Mmu(GuestMemory.anonymous(MIB), X86(root=0x1000)).tlb.config == TlbConfig(strategy="concurrent")
+
+
 def test_hits_and_walks_are_counted() -> None:
-    mmu = Mmu(GuestMemory.anonymous(MIB), X86(root=0x1000))
+    mmu = Mmu(GuestMemory.anonymous(MIB), X86(root=0x1000), tlb=TlbConfig())
     mmu.map(0x10000, 0x8000, 0x4000)
     for _ in range(3):
         for page in range(4):

@@ -239,7 +239,7 @@ void bind_mmu(py::module_& module) {
       "for each other and have flushed when they return (a delayed or batched flush policy waits for flush_barrier). "
       "Tables changed in any other way need a flush, as on hardware.");
   type.def(py::init(&make_mmu), "memory"_a, "config"_a, py::kw_only(),
-           py::arg_v("tlb", vm::mem::tlb::TlbConfig{}, "TlbConfig()"), "walk_cache"_a = py::none(),
+           py::arg_v("tlb", vm::mem::default_mmu_tlb(), "TlbConfig(strategy='concurrent')"), "walk_cache"_a = py::none(),
            "prefetcher"_a = py::none(), "asid"_a = Unsigned{0}, "vmid"_a = Unsigned{0}, "tables"_a = py::none(),
            "update_accessed_dirty"_a = false)
       .def_property_readonly("memory", &Mmu::memory, "The GuestMemory.")

@@ -19,8 +19,16 @@
 
 namespace vm::mem {
 
+/// The fastest strategy for an emulator, also on one thread: a hit in a later level of `multi_level`, which keeps true
+/// LRU and inclusion, costs more than walking tables that are in the processor's caches.
+inline tlb::TlbConfig default_mmu_tlb() {
+  tlb::TlbConfig config;
+  config.strategy = tlb::Strategy::concurrent;
+  return config;
+}
+
 struct MmuConfig {
-  tlb::TlbConfig tlb;
+  tlb::TlbConfig tlb = default_mmu_tlb();
   tlb::WalkCacheConfig walk_cache;
   paging::AddressSpaceOptions paging;
   tlb::Context context;  ///< the ASID (PCID) and VMID of the address space
