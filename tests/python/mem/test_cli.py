@@ -101,9 +101,10 @@ def test_ctrl_c_stops_a_scan_that_is_under_way(tmp_path: Path) -> None:
     with image.open("wb") as file:
         file.truncate(1 << 38)
     ours, theirs = pty.openpty()
+    terminal = {**os.environ, "TERM": "xterm-256color"}  # on a dumb one nothing is drawn until the end
     # A shell that starts this run in the background has it ignore the signal, and children inherit that.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    with subprocess.Popen(spawn("roots", image), stdout=subprocess.PIPE, stderr=theirs) as process:
+    with subprocess.Popen(spawn("roots", image), stdout=subprocess.PIPE, stderr=theirs, env=terminal) as process:
         signal.signal(signal.SIGINT, before)
         os.close(theirs)
         seen = b""
