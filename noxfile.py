@@ -68,6 +68,9 @@ SYSTEM = {
     "qemu-x86": (lambda: _tool("qemu-system-x86_64"), "qemu-system-x86", False),
     "qemu-riscv": (lambda: _tool("qemu-system-riscv64"), "qemu-system-misc", False),
     "qemu-arm": (lambda: _tool("qemu-system-aarch64"), "qemu-system-arm", False),
+    "lstopo": (lambda: _tool("lstopo", "lstopo-no-graphics"), "hwloc-nox", False),
+    "riscv-as": (lambda: _tool("riscv64-linux-gnu-as"), "binutils-riscv64-linux-gnu", False),
+    "arm-as": (lambda: _tool("aarch64-linux-gnu-as"), "binutils-aarch64-linux-gnu", False),
     "spin": (lambda: _tool("spin"), "spin", False),
     "tbb": (lambda: _header("tbb/concurrent_hash_map.h"), "libtbb-dev", False),
     "valgrind": (lambda: _tool("valgrind"), "valgrind", False),
@@ -76,7 +79,7 @@ SYSTEM = {
 BUILD = ("compiler", "python", "hwloc", "ccache")
 NEEDS = {
     "demo": BUILD,
-    "tests": (*BUILD, "gtest", "qemu-x86", "qemu-riscv", "qemu-arm", "spin"),
+    "tests": (*BUILD, "gtest", "qemu-x86", "qemu-riscv", "qemu-arm", "riscv-as", "arm-as", "lstopo", "spin"),
     "tests_newest": ("compiler", "hwloc", "ccache"),
     "lint": BUILD,
     "asan": (*BUILD, "gtest"),
@@ -198,6 +201,12 @@ def run_ctest(session: nox.Session, tree: Path, *options: str, wrapper: tuple[st
     session.run(*wrapper, *command, "--output-junit", str(report), *options, external=bool(wrapper))
 
 
+def shared_pybind11() -> Path:
+    """The folder of the pybind11 that all sessions build with."""
+    requires = nox.project.load_toml(ROOT / PACKAGES[0] / "pyproject.toml")["build-system"]["requires"]
+    return ROOT / "build" / str(requires[1]).replace("*", "x")
+
+
 def install_packages(session: nox.Session, **definitions: str) -> None:
     """Install the three packages from this checkout, warnings being errors.
 
@@ -206,7 +215,7 @@ def install_packages(session: nox.Session, **definitions: str) -> None:
     """
     builder, pybind11 = nox.project.load_toml(ROOT / PACKAGES[0] / "pyproject.toml")["build-system"]["requires"]
     session.install(builder)
-    shared = ROOT / "build" / pybind11.replace("*", "x")
+    shared = shared_pybind11()
     if not shared.exists():
         session.run("python", "-m", "pip", "install", "-q", "--target", str(shared), pybind11)
     cmake = shared / "pybind11" / "share" / "cmake" / "pybind11"
@@ -239,7 +248,8 @@ def tests(session: nox.Session) -> None:
     tree = build_cpp(session, "release")
     run_ctest(session, tree)
     install_packages(session)
-    run_pytest(session, *(session.posargs or ["tests/python"]), VM_TEST_BUILD_TREE=str(tree))
+    folders = {"VM_TEST_BUILD_TREE": str(tree), "VM_TEST_PYBIND11": str(shared_pybind11())}
+    run_pytest(session, *(session.posargs or ["tests/python"]), **folders)
     session.run("python", "-m", "pytest", "-q", "--doctest-modules", "--pyargs", *MODULES)
 
 

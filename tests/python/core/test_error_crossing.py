@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 import sysconfig
@@ -16,13 +17,19 @@ from vm_core import Access, FaultReason, PageFault, Privilege, VmError, error
 SOURCES = Path(__file__).resolve().parents[3] / "cpp"
 
 
+def pybind11_headers() -> str:
+    """Those that the packages were built with, when the run says where; else those installed here."""
+    if folder := os.environ.get("VM_TEST_PYBIND11"):
+        return str(Path(folder) / "pybind11" / "include")
+    return str(pytest.importorskip("pybind11", reason="pybind11 is not installed here").get_include())
+
+
 @pytest.fixture(scope="module")
 def thrower(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     """A module compiled from thrower.cpp against the headers of this checkout."""
-    pybind11 = pytest.importorskip("pybind11", reason="pybind11 is not installed here")
     compiler = (sysconfig.get_config_var("CXX") or "c++").split()
     target = tmp_path_factory.mktemp("thrower") / f"thrower{sysconfig.get_config_var('EXT_SUFFIX')}"
-    includes = (SOURCES / "include", pybind11.get_include(), sysconfig.get_paths()["include"])
+    includes = (SOURCES / "include", pybind11_headers(), sysconfig.get_paths()["include"])
     parts = [str(SOURCES / "src/core" / name) for name in ("access.cpp", "error.cpp", "fault.cpp")]
     command = [*compiler, "-std=c++17", "-O0", "-fPIC", "-shared", "-fvisibility=hidden"]
     command += [f"-I{path}" for path in includes]
