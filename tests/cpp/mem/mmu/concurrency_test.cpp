@@ -58,6 +58,35 @@ TEST_P(MmuConcurrencyTest, RemappingIsSeenAtOnceAndNothingIsInvented) {
   second.join();
 }
 
+// The same for batches, whose walks are not looked at one by one.
+TEST_P(MmuConcurrencyTest, BatchesBesideChangesInventNothing) {
+  constexpr std::uint64_t spacing = 2 * mib;
+  constexpr std::uint64_t pages = 6;
+  Mmu mmu(GuestMemory::anonymous(16 * mib), long_mode(), GetParam().config);
+  std::atomic<bool> stop{false};
+  std::thread reader([&] {
+    std::vector<std::uint64_t> vaddr(6000), paddr(vaddr.size());
+    std::vector<paging::PackedInfo> info(vaddr.size());
+    for (std::size_t i = 0; i < vaddr.size(); ++i) vaddr[i] = 0x4000'0000 + i % pages * spacing;
+    while (!stop) {
+      mmu.translate(vaddr.data(), vaddr.size(), paddr.data(), info.data());
+      for (std::size_t i = 0; i < vaddr.size(); ++i)
+        ASSERT_TRUE(paging::is_fault(info[i]) || paddr[i] == 0x10'0000 + i % pages * 4096) << std::hex << paddr[i];
+    }
+  });
+  for (std::uint64_t step = 0; step < 3000; ++step) {
+    const std::uint64_t n = step * 5 % pages;
+    if (!mmu.try_translate(GuestVirtual(0x4000'0000 + n * spacing), Access::none).ok())
+      mmu.map_page(GuestVirtual(0x4000'0000 + n * spacing), GuestPhysical(0x10'0000 + n * 4096), read_write);
+    if (step % 3 == 0) continue;
+    for (std::uint64_t m = 0; m < pages; ++m)
+      if (mmu.try_translate(GuestVirtual(0x4000'0000 + m * spacing), Access::none).ok())
+        mmu.unmap_page(GuestVirtual(0x4000'0000 + m * spacing));
+  }
+  stop = true;
+  reader.join();
+}
+
 TEST_P(MmuConcurrencyTest, WordsAreAtomic) {
   Mmu mmu(GuestMemory::anonymous(mib), long_mode(), GetParam().config);
   mmu.map_page(GuestVirtual(0x7000), GuestPhysical(0x5000), read_write);
