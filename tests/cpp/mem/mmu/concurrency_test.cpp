@@ -43,7 +43,7 @@ TEST_P(MmuConcurrencyTest, RemappingIsSeenAtOnceAndNothingIsInvented) {
     }
   };
   std::thread first(reader, 1U), second(reader, 2U);
-  for (std::uint64_t step = 0; step < 6000; ++step) {
+  for (std::uint64_t step = 0; step < 60'000; ++step) {
     const std::uint64_t n = step * 7 % pages;
     const std::uint64_t vaddr = 0x4000'0000 + n * spacing;
     const std::uint64_t state = versions[n] / 2 % 4;
@@ -74,7 +74,7 @@ TEST_P(MmuConcurrencyTest, BatchesBesideChangesInventNothing) {
         ASSERT_TRUE(paging::is_fault(info[i]) || paddr[i] == 0x10'0000 + i % pages * 4096) << std::hex << paddr[i];
     }
   });
-  for (std::uint64_t step = 0; step < 3000; ++step) {
+  for (std::uint64_t step = 0; step < 30'000; ++step) {
     const std::uint64_t n = step * 5 % pages;
     if (!mmu.try_translate(GuestVirtual(0x4000'0000 + n * spacing), Access::none).ok())
       mmu.map_page(GuestVirtual(0x4000'0000 + n * spacing), GuestPhysical(0x10'0000 + n * 4096), read_write);
