@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from vm_core import Access, AccessViolation, ClosedError, InvalidConfig, NotSupported, OutOfRange, PageFault, VmError
 from vm_mem import GuestMemory, Mmu
 from vm_mem.paging import X86, AArch64, AddressSpace, RiscV
-from vm_mem.prefetch import Sequential
+from vm_mem.prefetch import Profile, Sequential
 from vm_mem.tlb import TlbConfig
 
 MIB = 1 << 20
@@ -266,6 +266,15 @@ def test_a_prefetcher_of_ones_own() -> None:
     assert stats.prefetch.useful > 300
     assert stats.tlb.prefetch.useful > 300
     assert stats.faults == 0
+
+
+def test_preheat(mmu: Mmu) -> None:
+    mmu.map(0x40000000, 0x100000, 32 * 4096, page_size=4096)
+    profile = Profile.from_range(0x40000000, 40 * 4096)
+    assert mmu.preheat(profile.pages() * np.uint64(4096)) == 32
+    assert mmu.preheat(range(0x40000000, 0x40020000, 4096)) == 0
+    assert mmu.translate(0x40001234).paddr == 0x101234
+    assert (mmu.stats.walks, mmu.stats.faults) == (0, 0)
 
 
 def test_reconfigure(mmu: Mmu) -> None:

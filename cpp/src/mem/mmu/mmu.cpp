@@ -125,17 +125,28 @@ void Mmu::fill(const Translation& t, const WalkRecord& record, bool prefetched, 
 
 void Mmu::prefetch(std::uint64_t vaddr, bool first_use) {
   if (!tlb_->prefetching()) return;
-  tlb_->advise(vaddr, first_use, context_, [this](std::uint64_t candidate) {
-    const std::uint64_t before = walk_cache_->begin_fill();
-    const tlb::FillTicket ticket = tlb_->begin_fill();
-    WalkRecord record;
-    // No access: nothing is checked and no A flag is set. What the entry may be used for is decided at its use.
-    const Translation t = walk(regions_.get(), candidate, Access::none, Privilege::supervisor, record);
-    counters_.add(prefetch_walks);
-    if (!t.ok() || record.usable == 0 || walk_cache_->begin_fill() != before) return false;
-    fill(t, record, true, ticket);
-    return true;
-  });
+  tlb_->advise(vaddr, first_use, context_, [this](std::uint64_t candidate) { return prefetch_page(candidate); });
+}
+
+bool Mmu::prefetch_page(std::uint64_t vaddr) {
+  const std::uint64_t before = walk_cache_->begin_fill();
+  const tlb::FillTicket ticket = tlb_->begin_fill();
+  WalkRecord record;
+  // No access: nothing is checked and no A flag is set. What the entry may be used for is decided at its use.
+  const Translation t = walk(regions_.get(), vaddr, Access::none, Privilege::supervisor, record);
+  counters_.add(prefetch_walks);
+  if (!t.ok() || record.usable == 0 || walk_cache_->begin_fill() != before) return false;
+  fill(t, record, true, ticket);
+  return true;
+}
+
+std::size_t Mmu::preheat(const std::uint64_t* vaddr, std::size_t count) {
+  std::size_t filled = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::uint64_t address = paging::untagged(space_->config(), vaddr[i]);
+    if (!tlb_->contains(address, context_) && prefetch_page(address)) ++filled;
+  }
+  return filled;
 }
 
 void Mmu::map(const paging::MapRequest& request) {

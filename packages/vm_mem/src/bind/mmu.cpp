@@ -185,6 +185,23 @@ void add_tables(py::class_<Mmu, py::smart_holder>& type) {
           "changes. No other thread may use the Mmu meanwhile.");
 }
 
+std::size_t preheat(Mmu& self, const py::object& vaddrs) {
+  const py::array_t<std::uint64_t> vaddr = addresses_from(vaddrs);
+  const std::uint64_t* from = vaddr.data();
+  const auto count = static_cast<std::size_t>(vaddr.size());
+  constexpr std::size_t step = std::size_t{1} << 16;  // elements between two looks for Ctrl-C
+  std::size_t filled = 0;
+  for (std::size_t done = 0; done < count; done += step) {
+    {
+      const py::gil_scoped_release release;
+      const TouchGuard touching(*self.memory());
+      filled += self.preheat(from + done, std::min(step, count - done));
+    }
+    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+  }
+  return filled;
+}
+
 void add_reconfigure(py::class_<Mmu, py::smart_holder>& type) {
   type.def(
       "reconfigure",
@@ -239,9 +256,9 @@ void bind_mmu(py::module_& module) {
       "for each other and have flushed when they return (a delayed or batched flush policy waits for flush_barrier). "
       "Tables changed in any other way need a flush, as on hardware.");
   type.def(py::init(&make_mmu), "memory"_a, "config"_a, py::kw_only(),
-           py::arg_v("tlb", vm::mem::default_mmu_tlb(), "TlbConfig(strategy='concurrent')"), "walk_cache"_a = py::none(),
-           "prefetcher"_a = py::none(), "asid"_a = Unsigned{0}, "vmid"_a = Unsigned{0}, "tables"_a = py::none(),
-           "update_accessed_dirty"_a = false)
+           py::arg_v("tlb", vm::mem::default_mmu_tlb(), "TlbConfig(strategy='concurrent')"),
+           "walk_cache"_a = py::none(), "prefetcher"_a = py::none(), "asid"_a = Unsigned{0}, "vmid"_a = Unsigned{0},
+           "tables"_a = py::none(), "update_accessed_dirty"_a = false)
       .def_property_readonly("memory", &Mmu::memory, "The GuestMemory.")
       .def_property_readonly(
           "config", [](const Mmu& self) { return paging_config_to_python(self.space()->config()); },
@@ -269,6 +286,11 @@ void bind_mmu(py::module_& module) {
   add_tables(type);
   add_accesses(type);
   add_reconfigure(type);
+  type.def(
+      "preheat", &preheat, "vaddrs"_a,
+      "Fill the TLB ahead of time with the pages of an array of addresses (a range, a list, the pages of a "
+      "vm_mem.prefetch.Profile times their size), by real walks that set no flag.\n\n"
+      "Returns how many pages were filled; what is there already, or not mapped, is passed over. Releases the GIL.");
   add_flushes(
       type, [](const Mmu& self) { return self.context(); },
       [](Mmu& self, const vm::mem::tlb::FlushRequest& request) { self.flush(request); });

@@ -1065,6 +1065,7 @@ class Mmu(metaclass=_PybindType):
     def switch_to(
         self, config: X86 | RiscV | AArch64, *, asid: SupportsIndex = 0, vmid: SupportsIndex = 0, keep: bool = False
     ) -> None: ...
+    def preheat(self, vaddrs: npt.NDArray[np.integer[Any]] | Sequence[int]) -> int: ...
     def reconfigure(
         self,
         *,

@@ -204,6 +204,22 @@ TEST(Mmu, TagsOfAArch64AreNoPartOfTheAddress) {
   EXPECT_EQ(paging::untagged(long_mode(), 0x5A00'0000'0000'1000), 0x5A00'0000'0000'1000U);
 }
 
+TEST(Mmu, PreheatedPagesHitAtTheFirstUse) {
+  MmuConfig config;
+  config.paging.update_accessed_dirty = true;
+  Mmu mmu(GuestMemory::anonymous(mib), long_mode(), config);
+  for (std::uint64_t n = 0; n < 4; ++n)
+    mmu.map_page(GuestVirtual(0x7000 + n * 0x1000), GuestPhysical(0x10000 + n * 0x1000), read_write);
+  const std::uint64_t pages[] = {0x7000, 0x7010, 0x8FFF, 0x9000, 0x5'0000};
+  EXPECT_EQ(mmu.preheat(pages, 5), 3U) << "one twice, one not mapped";
+  EXPECT_EQ(mmu.translate(GuestVirtual(0x9123)).paddr, 0x12123U);
+  const MmuStats stats = mmu.stats();
+  EXPECT_EQ(stats.walks, 0U);
+  EXPECT_EQ(stats.faults, 0U);
+  EXPECT_EQ(stats.prefetch_walks, 4U);
+  EXPECT_EQ(stats.tlb.prefetch.useful, 1U);
+}
+
 TEST(Mmu, ReconfigurationKeepsTheMeaning) {
   Mmu mmu(GuestMemory::anonymous(mib), long_mode());
   mmu.map_page(GuestVirtual(0x7000), GuestPhysical(0x5000), read_write);

@@ -81,6 +81,10 @@ class Mmu {
   void translate(const std::uint64_t* vaddr, std::size_t count, std::uint64_t* paddr, paging::PackedInfo* info,
                  const paging::BatchRequest& request = {});
 
+  /// Fills the TLB ahead of time with the pages of these addresses, in order, as a prefetcher would: real walks that
+  /// set no flag and fault nobody. Returns how many were filled; what is there already, or not mapped, is passed over.
+  std::size_t preheat(const std::uint64_t* vaddr, std::size_t count);
+
   /// As in `AddressSpace`; then flushes the TLB and the walk cache, by the policy of the TLB's configuration.
   void map(const paging::MapRequest& request);
   std::uint64_t unmap(std::uint64_t vaddr, std::uint64_t size);
@@ -140,6 +144,7 @@ class Mmu {
                            paging::WalkRecord& record);
   void fill(const paging::Translation& t, const paging::WalkRecord& record, bool prefetched, tlb::FillTicket ticket);
   void prefetch(std::uint64_t vaddr, bool first_use);
+  bool prefetch_page(std::uint64_t vaddr);
   void forget_tables(std::uint64_t vaddr, std::uint64_t size);
   void walk_batch(const std::uint64_t* vaddr, std::size_t count, std::uint64_t* paddr, paging::PackedInfo* info,
                   const paging::BatchRequest& request);
