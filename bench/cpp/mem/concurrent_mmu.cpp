@@ -86,18 +86,24 @@ class UnsynchronisedTlb {
 
   __attribute__((target("avx2,bmi,bmi2"), always_inline)) inline bool lookup(std::uint64_t vaddr, Context context,
                                                                              Hit& hit) const noexcept {
-    const Set& set = sets_[(vaddr >> 12) & (entries / ways - 1)];
-    const std::uint64_t tag = tag_of(vaddr, 12);
-    const __m256i equal = _mm256_cmpeq_epi64(_mm256_load_si256(reinterpret_cast<const __m256i*>(set.tag)),
-                                             _mm256_set1_epi64x(static_cast<long long>(tag)));
-    for (auto found = static_cast<unsigned>(_mm256_movemask_pd(_mm256_castsi256_pd(equal))); found != 0;
-         found &= found - 1) {
-      const unsigned way = detail::lowest_bit(found);
-      if (!answers(set.meta[way], context)) continue;
-      detail::set_hit(hit, {tag, set.frame[way], set.meta[way]}, vaddr);
-      return true;
+    PackedEntry entry;
+    if (!find(vaddr, context, entry)) return false;
+    detail::set_hit(hit, entry, vaddr);
+    return true;
+  }
+  // An array of them: the same inputs and outputs as ours, and hits stored the same way.
+  __attribute__((target("avx2,bmi,bmi2"), noinline)) std::size_t lookup(const std::uint64_t* vaddr, std::size_t count,
+                                                                        Context context, Hit* hit,
+                                                                        bool* found) const noexcept {
+    std::size_t hits = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+      PackedEntry entry;
+      found[i] = find(vaddr[i], context, entry);
+      if (!found[i]) continue;
+      detail::store_hit(hit[i], entry.frame, entry.meta, 12, vaddr[i]);
+      ++hits;
     }
-    return false;
+    return hits;
   }
   // The same behind a call, as the look-ups of `Tlb` are.
   __attribute__((target("avx2,bmi,bmi2"), noinline)) bool call(std::uint64_t vaddr, Context context,
@@ -106,6 +112,22 @@ class UnsynchronisedTlb {
   }
 
  private:
+  __attribute__((target("avx2,bmi,bmi2"), always_inline)) inline bool find(std::uint64_t vaddr, Context context,
+                                                                           PackedEntry& entry) const noexcept {
+    const Set& set = sets_[(vaddr >> 12) & (entries / ways - 1)];
+    const std::uint64_t tag = tag_of(vaddr, 12);
+    const __m256i equal = _mm256_cmpeq_epi64(_mm256_load_si256(reinterpret_cast<const __m256i*>(set.tag)),
+                                             _mm256_set1_epi64x(static_cast<long long>(tag)));
+    for (auto found = static_cast<unsigned>(_mm256_movemask_pd(_mm256_castsi256_pd(equal))); found != 0;
+         found &= found - 1) {
+      const unsigned way = detail::lowest_bit(found);
+      if (!answers(set.meta[way], context)) continue;
+      entry = {tag, set.frame[way], set.meta[way]};
+      return true;
+    }
+    return false;
+  }
+
   struct alignas(32) Set {
     std::uint64_t tag[ways] = {};
     std::uint64_t frame[ways] = {};
@@ -202,6 +224,25 @@ void go_through(benchmark::State& state, Lookup&& lookup, const std::vector<std:
   state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(stream_length));
 }
 
+// The same stream in arrays of as many as fit the L1 cache together with their answers.
+constexpr std::size_t array_length = 1024;
+template <class Lookup>
+void go_through_arrays(benchmark::State& state, Lookup&& lookup,
+                       const std::vector<std::uint64_t>& addresses = stream()) {
+  const std::size_t start = static_cast<std::size_t>(state.thread_index()) * (stream_length / 2);
+  std::vector<Hit> hit(array_length);
+  const std::unique_ptr<bool[]> found(new bool[array_length]);
+  for (auto _ : state) {
+    std::size_t hits = 0;
+    for (std::size_t i = 0; i < stream_length; i += array_length) {
+      hits += lookup(&addresses[(start + i) % stream_length], array_length, own, hit.data(), found.get());
+      benchmark::ClobberMemory();
+    }
+    benchmark::DoNotOptimize(hits);
+  }
+  state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(stream_length));
+}
+
 #if defined(__x86_64__)
 __attribute__((target("avx2,bmi,bmi2"))) void unsynchronised_avx2(benchmark::State& state) {
   static const UnsynchronisedTlb tlb;
@@ -224,6 +265,12 @@ void unsynchronised_avx2_call(benchmark::State& state) {
   if (!__builtin_cpu_supports("avx2")) return state.SkipWithError("this processor has no AVX2");
   go_through(state, [&](std::uint64_t vaddr, Context context, Hit& hit) { return tlb.call(vaddr, context, hit); });
 }
+void unsynchronised_avx2_array(benchmark::State& state) {
+  static const UnsynchronisedTlb tlb;
+  if (!__builtin_cpu_supports("avx2")) return state.SkipWithError("this processor has no AVX2");
+  go_through_arrays(state, [&](auto&&... call) { return tlb.lookup(call...); });
+}
+BENCHMARK(unsynchronised_avx2_array)->ThreadRange(1, 2)->UseRealTime();
 BENCHMARK(unsynchronised_avx2)->ThreadRange(1, 2)->UseRealTime();
 BENCHMARK(unsynchronised_avx2_call)->ThreadRange(1, 2)->UseRealTime();
 #endif
@@ -236,6 +283,16 @@ void sharded(benchmark::State& state) {
 void sharded_reader(benchmark::State& state) {
   ShardedTlb::Reader reader = sharded_tlb().reader();
   go_through(state, [&](std::uint64_t vaddr, Context context, Hit& hit) { return reader.lookup(vaddr, context, hit); });
+}
+void sharded_array(benchmark::State& state) {
+  ShardedTlb& tlb = sharded_tlb();
+  go_through_arrays(state, [&](auto&&... call) { return tlb.lookup(call...); });
+}
+void sharded_array_baseline(benchmark::State& state) {
+  static ShardedTlb tlb(entries, ways, detail::baseline_probe_kernel);
+  static const bool filled = (fill(tlb), true);
+  benchmark::DoNotOptimize(filled);
+  go_through_arrays(state, [&](auto&&... call) { return tlb.lookup(call...); });
 }
 void hybrid(benchmark::State& state) {
   HybridTlb& tlb = hybrid_tlb();
@@ -309,6 +366,8 @@ void tbb_map(benchmark::State& state) {
 BENCHMARK(tbb_map)->ThreadRange(1, 2)->UseRealTime();
 #endif
 BENCHMARK(sharded)->ThreadRange(1, 2)->UseRealTime();
+BENCHMARK(sharded_array)->ThreadRange(1, 2)->UseRealTime();
+BENCHMARK(sharded_array_baseline)->ThreadRange(1, 2)->UseRealTime();
 BENCHMARK(sharded_reader)->ThreadRange(1, 2)->UseRealTime();
 BENCHMARK(hybrid)->ThreadRange(1, 2)->UseRealTime();
 BENCHMARK(hybrid_local_hot)->ThreadRange(1, 2)->UseRealTime();

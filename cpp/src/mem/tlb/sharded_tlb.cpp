@@ -59,11 +59,12 @@ class ShardedTlb::Lock {
   std::uint64_t sequence_ = 0;
 };
 
-ShardedTlb::ShardedTlb(std::uint32_t entries, std::uint32_t ways)
+ShardedTlb::ShardedTlb(std::uint32_t entries, std::uint32_t ways, detail::ProbeKernel kernel)
     : index_(checked_sets(entries, ways)),
       ways_(ways),
       stride_((ways + 3) / 4 * 4),
       usual_(stride_ == 4 && index_.is_power_of_two()),
+      kernel_(kernel),
       counters_({"hits", "misses", "useful", "fills", "evictions", "flushed", "prefetch_fills", "useless",
                  "rejected_fills"}) {
   const std::size_t words = index_.sets() * words_per_set(stride_);
@@ -144,6 +145,38 @@ VM_TLB_NEVER_INLINE bool ShardedTlb::look_up_patiently(std::uint64_t vaddr, Cont
 bool ShardedTlb::lookup(std::uint64_t vaddr, Context context, Hit& hit) noexcept {
   if (ReadCounts* counts = counts_.known()) return look_up(vaddr, context, hit, *counts);
   return first_look_up(vaddr, context, hit);
+}
+
+std::size_t ShardedTlb::lookup(const std::uint64_t* vaddr, std::size_t count, Context context, Hit* hit,
+                               bool* found) noexcept {
+  ReadCounts* counts = counts_.known();
+  if (counts == nullptr) counts = counts_.mine([this] { return std::make_unique<ReadCounts>(counters_); });
+  if (counts != nullptr) return look_up(vaddr, count, context, hit, found, *counts);
+  std::size_t hits = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    found[i] = first_look_up(vaddr[i], context, hit[i]);
+    hits += found[i] ? 1 : 0;
+  }
+  return hits;
+}
+
+std::size_t ShardedTlb::look_up(const std::uint64_t* vaddr, std::size_t count, Context context, Hit* hit, bool* found,
+                                ReadCounts& counts) const noexcept {
+  std::size_t hits = 0;
+  for (std::size_t at = 0; at < count; ++at) {
+    // Relaxed: a size that is missed is a miss.
+    const detail::ProbeProgress progress =
+        kernel_({words_.get(), words_per_set(stride_), index_, stride_, sizes_.load(std::memory_order_relaxed), context,
+                 vaddr + at, count - at, hit + at, found + at});
+    counts.add(Counter::hits, progress.hits);
+    counts.add(Counter::misses, progress.done - progress.hits);
+    hits += progress.hits;
+    at += progress.done;
+    if (at == count) break;
+    found[at] = look_up_patiently(vaddr[at], context, hit[at], counts);
+    hits += found[at] ? 1 : 0;
+  }
+  return hits;
 }
 
 VM_TLB_NEVER_INLINE bool ShardedTlb::first_look_up(std::uint64_t vaddr, Context context, Hit& hit) noexcept {

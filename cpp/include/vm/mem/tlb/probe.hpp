@@ -3,7 +3,9 @@
 /// The two steps of a set-associative probe that TLBs share: which set, and which way of it.
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "vm/mem/tlb/entry.hpp"
 
@@ -117,6 +119,24 @@ inline void set_hit(Hit& hit, const PackedEntry& entry, std::uint64_t vaddr) noe
   hit.global = (entry.meta & meta_global) != 0;
   hit.prefetched = (entry.meta & meta_prefetched) != 0;
   hit.tlb_level = 0;
+}
+
+/// `hit = hit_of(entry, vaddr)` for an entry of `size` in its page, as whole words: for hits that go to an array.
+inline void store_hit(Hit& hit, std::uint64_t frame, std::uint64_t meta, unsigned size, std::uint64_t vaddr) noexcept {
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+  static_assert(sizeof(Hit) == 24 && offsetof(Hit, rights) == 8 && offsetof(Hit, usable) == 12 &&
+                offsetof(Hit, size_log2) == 16 && offsetof(Hit, level) == 17 && offsetof(Hit, global) == 18 &&
+                offsetof(Hit, prefetched) == 19 && offsetof(Hit, tlb_level) == 20);
+  const std::uint64_t words[3] = {(frame & ~page_offset_mask) | (vaddr & ((std::uint64_t{1} << size) - 1)),
+                                  (frame & 63) | (frame & 63 << 6) << 26,
+                                  size | (meta >> meta_level_shift & 7) << 8 | (meta & meta_global) >> (35 - 16) |
+                                      (meta & meta_prefetched) >> (36 - 24)};
+  // One by one: a copy of all is made in pieces that do not match the stores before it.
+  auto* const to = reinterpret_cast<unsigned char*>(&hit);
+  for (unsigned word = 0; word < 3; ++word) std::memcpy(to + 8 * word, &words[word], 8);
+#else
+  set_hit(hit, {tag_of(vaddr, size), frame, meta}, vaddr);
+#endif
 }
 
 /// Two entries of one tag that would both answer for some context: a TLB keeps only the newer one.

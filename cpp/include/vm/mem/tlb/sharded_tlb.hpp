@@ -14,6 +14,7 @@
 #include "vm/mem/tlb/flush_log.hpp"
 #include "vm/mem/tlb/per_thread.hpp"
 #include "vm/mem/tlb/probe.hpp"
+#include "vm/mem/tlb/probe_kernel.hpp"
 #include "vm/mem/tlb/thread_counts.hpp"
 #include "vm/mem/tlb/tlb.hpp"
 
@@ -47,7 +48,9 @@ class ShardedTlb final : public Tlb {
 
   /// `entries` is a multiple of `ways`; the number of sets may be any. Memory is 32 bytes per entry with 4 ways.
   /// \throws InvalidConfig for another shape. \throws std::bad_alloc
-  ShardedTlb(std::uint32_t entries, std::uint32_t ways);
+  ShardedTlb(std::uint32_t entries, std::uint32_t ways) : ShardedTlb(entries, ways, detail::best_probe_kernel()) {}
+  /// Looks arrays up with `kernel`: for those who compare kernels.
+  ShardedTlb(std::uint32_t entries, std::uint32_t ways, detail::ProbeKernel kernel);
   /// The shape in l3_size and l3_ways.
   explicit ShardedTlb(const TlbConfig& config) : ShardedTlb(config.l3_size, config.l3_ways) {}
   ShardedTlb(const ShardedTlb&) = delete;
@@ -66,6 +69,11 @@ class ShardedTlb final : public Tlb {
     bool lookup(std::uint64_t vaddr, Context context, Hit& hit) noexcept {
       return tlb_->look_up(vaddr, context, hit, *counts_.get());
     }
+    /// As `ShardedTlb::lookup` of an array.
+    std::size_t lookup(const std::uint64_t* vaddr, std::size_t count, Context context, Hit* hit,
+                       bool* found) noexcept {
+      return tlb_->look_up(vaddr, count, context, hit, found, *counts_.get());
+    }
 
    private:
     friend class ShardedTlb;
@@ -79,6 +87,9 @@ class ShardedTlb final : public Tlb {
 
   /// The first call of a thread allocates its counters; without memory for them the look-ups are not counted.
   bool lookup(std::uint64_t vaddr, Context context, Hit& hit) noexcept override;
+  /// `count` look-ups in order: whether they hit in `found`, and then `hit`. Returns how many hit. Each is for itself
+  /// what the look-up of one address is; together they take half the time.
+  std::size_t lookup(const std::uint64_t* vaddr, std::size_t count, Context context, Hit* hit, bool* found) noexcept;
   bool contains(std::uint64_t vaddr, Context context) const noexcept override;
   FillTicket begin_fill() const noexcept override { return {log_.generation()}; }
   /// `entry.size_log2` is in [12, 63].
@@ -128,6 +139,8 @@ class ShardedTlb final : public Tlb {
   Set set_at(std::uint32_t index) const noexcept { return {words_.get() + index * words_per_set(stride_), stride_}; }
   bool find(std::uint64_t vaddr, Context context, PackedEntry& entry, ReadCounts& counts) const noexcept;
   bool look_up(std::uint64_t vaddr, Context context, Hit& hit, ReadCounts& counts) const noexcept;
+  std::size_t look_up(const std::uint64_t* vaddr, std::size_t count, Context context, Hit* hit, bool* found,
+                      ReadCounts& counts) const noexcept;
   bool look_up_patiently(std::uint64_t vaddr, Context context, Hit& hit, ReadCounts& counts) const noexcept;
   bool first_look_up(std::uint64_t vaddr, Context context, Hit& hit) noexcept;
   Quick find_quickly(std::uint64_t vaddr, Context context, PackedEntry& entry) const noexcept;
@@ -148,6 +161,7 @@ class ShardedTlb final : public Tlb {
   unsigned ways_;
   unsigned stride_;  // ways_, up to a multiple of four; the ways beyond stay empty
   bool usual_;       // four ways and a power of two of sets: what find_quickly can do
+  detail::ProbeKernel kernel_;
   std::unique_ptr<Word[], FreeWords> words_;
   // log2 of the page sizes to look for, one bit each; none after everything was flushed.
   std::atomic<std::uint64_t> sizes_{0};
