@@ -308,6 +308,16 @@ void hybrid_local_hot(benchmark::State& state) {
       state, [&](std::uint64_t vaddr, Context context, Hit& hit) { return local.lookup(vaddr, context, hit); },
       hot_stream());
 }
+void hybrid_array_hot(benchmark::State& state) {
+  HybridTlb& tlb = hybrid_tlb();
+  go_through_arrays(
+      state, [&](auto&&... call) { return tlb.lookup(call...); }, hot_stream());
+}
+void sharded_array_hot(benchmark::State& state) {
+  ShardedTlb& tlb = sharded_tlb();
+  go_through_arrays(
+      state, [&](auto&&... call) { return tlb.lookup(call...); }, hot_stream());
+}
 void sharded_reader_hot(benchmark::State& state) {
   ShardedTlb::Reader reader = sharded_tlb().reader();
   go_through(
@@ -371,6 +381,8 @@ BENCHMARK(sharded_array_baseline)->ThreadRange(1, 2)->UseRealTime();
 BENCHMARK(sharded_reader)->ThreadRange(1, 2)->UseRealTime();
 BENCHMARK(hybrid)->ThreadRange(1, 2)->UseRealTime();
 BENCHMARK(hybrid_local_hot)->ThreadRange(1, 2)->UseRealTime();
+BENCHMARK(hybrid_array_hot)->ThreadRange(1, 2)->UseRealTime();
+BENCHMARK(sharded_array_hot)->ThreadRange(1, 2)->UseRealTime();
 BENCHMARK(sharded_reader_hot)->ThreadRange(1, 2)->UseRealTime();
 BENCHMARK(hybrid_local)->ThreadRange(1, 2)->UseRealTime();
 BENCHMARK(sharded_under_flushes)->Arg(0)->Arg(1)->UseRealTime();

@@ -60,6 +60,8 @@ def test_configurations_show_their_parts() -> None:
         ({"levels": [{"arrays": [{"page_sizes": [5000]}]}]}, "a page size is 5000"),
         ({"levels": [{"arrays": []}]}, "l1 has no arrays"),
         ({"strategy": "hybrid", "levels": [LevelConfig([ArrayConfig()])]}, "levels are given"),
+        ({"strategy": "concurrent", "replacement": "fifo"}, "replacement is 'fifo' with strategy 'concurrent'"),
+        ({"strategy": "hybrid", "l1_ways": 64}, "l1_ways is 64; with strategy 'hybrid' there are at most 32"),
     ],
 )
 def test_senseless_configurations_are_refused(arguments: dict[str, object], message: str) -> None:

@@ -75,12 +75,7 @@ class SharedTlb final : public UnifiedTlb::Inside {
   }
   std::size_t lookup(const std::uint64_t* vaddr, std::size_t count, tlb::Context context, tlb::Hit* hit,
                      bool* found) noexcept override {
-    std::size_t hits = 0;
-    for (std::size_t i = 0; i < count; ++i) {
-      found[i] = tlb_.lookup(vaddr[i], context, hit[i]);
-      hits += found[i] ? 1 : 0;
-    }
-    return hits;
+    return tlb_.lookup(vaddr, count, context, hit, found);
   }
   bool contains(std::uint64_t vaddr, tlb::Context context) const noexcept override {
     return tlb_.contains(vaddr, context);

@@ -34,6 +34,20 @@ void validate_sizes(const TlbConfig& config) {
            "' needs entries");
 }
 
+void validate_concurrent(const TlbConfig& config) {
+  const std::string strategy = std::string("strategy '") + to_string(config.strategy) + "'";
+  const auto check_ways = [&](const char* name, std::uint32_t ways) {
+    if (ways > most_concurrent_ways)
+      refuse(std::string(name) + " is " + std::to_string(ways) + "; with " + strategy + " there are at most " +
+             std::to_string(most_concurrent_ways));
+  };
+  if (config.strategy == Strategy::hybrid) check_ways("l1_ways", config.l1_ways);
+  check_ways("l3_ways", config.l3_ways);
+  if (config.replacement != TlbConfig{}.replacement)
+    refuse(std::string("replacement is '") + to_string(config.replacement) + "' with " + strategy +
+           ", which replaces in turn whatever is asked; leave it out, or use strategy 'multi_level'");
+}
+
 void validate_array(const ArrayConfig& array, const std::string& name) {
   if (array.sets == 0) refuse(name + " has 0 sets; it needs at least one");
   if (array.ways == 0) refuse(name + " has 0 ways; it needs at least one");
@@ -82,6 +96,7 @@ void validate(const TlbConfig& config) {
     validate_sizes(config);
   else
     validate_levels(config);
+  if (config.strategy != Strategy::multi_level) validate_concurrent(config);
   if (config.flush_policy == FlushPolicy::batched && config.flush_batch == 0)
     refuse("flush_batch is 0; a batch of flushes has at least one");
   if (config.flush_policy == FlushPolicy::delayed && config.flush_delay_ns == 0)

@@ -10,7 +10,8 @@ namespace detail {
 
 HybridSide::HybridSide(const ShardedTlb& shared, const CounterSet& counters, std::uint32_t entries, std::uint32_t ways)
     : log_(&shared.log()),
-      seen_(shared.log().generation()),
+      current_(shared.log().generation()),
+      seen_(current_),
       level_(entries, ways),
       counts_(counters),
       reader_(shared.reader()) {}
@@ -24,6 +25,7 @@ bool HybridSide::catch_up() noexcept {
   if (hasty_ >= hasty_limit) {
     hasty_ = 0;
     bypass_ = bypass_length;
+    current_ = none;
     return false;
   }
   const std::uint64_t upto = log_->generation();
@@ -41,11 +43,28 @@ bool HybridSide::catch_up() noexcept {
   }
   if (gone) counts_.add(Counter::flushed, level_.flush(FlushRequest::all()));
   seen_.store(upto, std::memory_order_relaxed);
+  current_ = upto;
   settled_ = false;
   return true;
 }
 
-bool HybridSide::lookup_shared(bool usable, std::uint64_t vaddr, Context context, Hit& hit) noexcept {
+VM_TLB_NEVER_INLINE bool HybridSide::lookup_after_news(std::uint64_t vaddr, Context context, Hit& hit) noexcept {
+  const bool usable = bypass_ == 0 && catch_up();
+  return (usable && lookup_private(vaddr, context, hit)) || lookup_shared(usable, vaddr, context, hit);
+}
+
+std::size_t HybridSide::lookup(const std::uint64_t* vaddr, std::size_t count, Context context, Hit* hit,
+                               bool* found) noexcept {
+  std::size_t hits = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    found[i] = lookup(vaddr[i], context, hit[i]);
+    hits += found[i] ? 1 : 0;
+  }
+  return hits;
+}
+
+VM_TLB_NEVER_INLINE bool HybridSide::lookup_shared(bool usable, std::uint64_t vaddr, Context context,
+                                                   Hit& hit) noexcept {
   counts_.add(Counter::misses);
   if (bypass_ != 0) --bypass_;
   // Asked before the shared level is: what it answers after that is what the flushes up to seen_ have left, and those
@@ -109,6 +128,19 @@ bool HybridTlb::Local::insert(const Entry& entry, FillTicket ticket) noexcept {
 bool HybridTlb::lookup(std::uint64_t vaddr, Context context, Hit& hit) noexcept {
   if (detail::HybridSide* side = sides_.known()) return side->lookup(vaddr, context, hit);
   return first_lookup(vaddr, context, hit);
+}
+
+std::size_t HybridTlb::lookup(const std::uint64_t* vaddr, std::size_t count, Context context, Hit* hit,
+                              bool* found) noexcept {
+  detail::HybridSide* side = sides_.known();
+  if (side == nullptr) side = sides_.mine([this] { return make_side(); });
+  if (side != nullptr) return side->lookup(vaddr, count, context, hit, found);
+  std::size_t hits = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    found[i] = first_lookup(vaddr[i], context, hit[i]);
+    hits += found[i] ? 1 : 0;
+  }
+  return hits;
 }
 
 VM_TLB_NEVER_INLINE bool HybridTlb::first_lookup(std::uint64_t vaddr, Context context, Hit& hit) noexcept {

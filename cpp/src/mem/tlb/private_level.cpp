@@ -3,51 +3,56 @@
 namespace vm::mem::tlb::detail {
 
 PrivateLevel::PrivateLevel(std::uint32_t entries, std::uint32_t ways)
-    : index_(entries / ways),
-      masked_(index_.is_power_of_two()),
-      ways_(ways),
-      stride_((ways + 3) / 4 * 4),
-      set_words_(3 * stride_ + 2) {
-  set_words_ += set_words_ % 2;
-  const std::size_t words = index_.sets() * set_words_;
-  words_.reset(static_cast<Word*>(::operator new (words * sizeof(Word), std::align_val_t{64})));
-  for (std::size_t i = 0; i < words; ++i) new (&words_[i]) Word(0);
+    : set_of_(entries / ways),
+      slot_of_(entries),
+      masked_(slot_of_.is_power_of_two()),
+      slots_(entries),
+      next_(set_of_.sets()) {
+  for (std::uint32_t set = 0; set < set_of_.sets(); ++set) next_[set] = set;
+}
+
+VM_TLB_NEVER_INLINE const PrivateLevel::Slot* PrivateLevel::find_elsewhere(std::uint64_t page, std::uint64_t tag,
+                                                                           Context context) const noexcept {
+  for (std::size_t slot = set_of_(page); slot < slots_.size(); slot += set_of_.sets())
+    if (slots_[slot].holds(tag, context)) return &slots_[slot];
+  return nullptr;
 }
 
 bool PrivateLevel::fill(const PackedEntry& entry) noexcept {
   const unsigned size = size_of_tag(entry.tag);
-  Word* set = words_.get() + set_of(entry.tag >> size) * set_words_;
-  const unsigned empty = match(set, stride_, 0) & (UINT32_MAX >> (32 - ways_));
-  const bool full = empty == 0;
-  unsigned way = full ? 0 : lowest_bit(empty);
-  if (full) {
-    Word& next = set[3 * stride_];
-    way = static_cast<unsigned>(next.load(std::memory_order_relaxed));
-    next.store(way + 1 == ways_ ? 0 : way + 1, std::memory_order_relaxed);
+  const std::uint64_t page = entry.tag >> size;
+  Slot& own = slots_[own_slot(page)];
+  bool full = false;
+  if (own.live()) {
+    const std::uint32_t sets = set_of_.sets();
+    std::size_t other = set_of_(page);
+    while (other < slots_.size() && slots_[other].live()) other += sets;
+    full = other >= slots_.size();
+    if (full) {
+      std::uint32_t& next = next_[set_of_(page)];
+      other = next;
+      next = next + sets < slots_.size() ? next + sets : next % sets;
+    }
+    if (&slots_[other] != &own) slots_[other].write(own.read());
   }
-  set[way].store(entry.tag, std::memory_order_relaxed);
-  set[stride_ + way].store(entry.frame, std::memory_order_relaxed);
-  set[2 * stride_ + way].store(entry.meta, std::memory_order_relaxed);
+  own.write(entry);
   sizes_ |= std::uint64_t{1} << size;
   return full;
 }
 
 void PrivateLevel::drop(const PackedEntry& entry) noexcept {
-  Word* set = words_.get() + set_of(entry.tag >> size_of_tag(entry.tag)) * set_words_;
-  for (unsigned way = 0; way < ways_; ++way) {
-    if (set[way].load(std::memory_order_relaxed) == entry.tag &&
-        same_page_and_context(set[2 * stride_ + way].load(std::memory_order_relaxed), entry.meta))
-      set[way].store(0, std::memory_order_relaxed);
+  for (std::size_t slot = set_of_(entry.tag >> size_of_tag(entry.tag)); slot < slots_.size(); slot += set_of_.sets()) {
+    const PackedEntry old = slots_[slot].read();
+    if (old.tag == entry.tag && same_page_and_context(old.meta, entry.meta)) slots_[slot].clear();
   }
 }
 
 std::size_t PrivateLevel::flush_set(std::uint32_t set, const FlushRequest& request) noexcept {
-  Word* words = words_.get() + set * set_words_;
   std::size_t gone = 0;
-  for (unsigned way = 0; way < ways_; ++way) {
-    const std::uint64_t tag = words[way].load(std::memory_order_relaxed);
-    if (tag == 0 || !covers(request, tag, words[2 * stride_ + way].load(std::memory_order_relaxed))) continue;
-    words[way].store(0, std::memory_order_relaxed);
+  for (std::size_t slot = set; slot < slots_.size(); slot += set_of_.sets()) {
+    const PackedEntry old = slots_[slot].read();
+    if (old.tag == 0 || !covers(request, old.tag, old.meta)) continue;
+    slots_[slot].clear();
     ++gone;
   }
   return gone;
@@ -57,10 +62,10 @@ std::size_t PrivateLevel::flush(const FlushRequest& request) noexcept {
   std::size_t gone = 0;
   if ((request.scope == FlushScope::page || request.scope == FlushScope::range) && request.size == 1) {
     for (std::uint64_t sizes = sizes_; sizes != 0; sizes &= sizes - 1)
-      gone += flush_set(set_of(request.vaddr >> lowest_bit(sizes)), request);
+      gone += flush_set(set_of_(request.vaddr >> lowest_bit(sizes)), request);
     return gone;
   }
-  for (std::uint32_t set = 0; set < index_.sets(); ++set) gone += flush_set(set, request);
+  for (std::uint32_t set = 0; set < set_of_.sets(); ++set) gone += flush_set(set, request);
   if (request.scope == FlushScope::all) sizes_ = 0;
   return gone;
 }

@@ -16,8 +16,8 @@ enum class Probed : std::uint8_t { hit, miss, unsure };
 // What ShardedTlb::find_quickly() does, and its argument for the orders holds here; but several contexts of one page
 // in a set are told apart.
 template <class Tags, bool Usual>
-VM_TLB_ALWAYS_INLINE inline Probed probe_size(const ProbeCall& call, std::size_t i, unsigned size,
-                                              const Tags& tags, std::uint64_t wanted) noexcept {
+VM_TLB_ALWAYS_INLINE inline Probed probe_size(const ProbeCall& call, std::size_t i, unsigned size, const Tags& tags,
+                                              std::uint64_t wanted) noexcept {
   const std::uint64_t vaddr = call.vaddr[i];
   const std::uint64_t page = vaddr >> size;
   const unsigned stride = Usual ? 4 : call.stride;

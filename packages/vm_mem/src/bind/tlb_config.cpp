@@ -153,9 +153,10 @@ void bind_config(py::module_& module) {
       "level.\n\n"
       "strategy: 'multi_level' (L1, L2, L3 for one thread at a time), 'concurrent' (one shared TLB whose readers take "
       "no lock) or 'hybrid' (a private first level per thread over a shared one). levels: LevelConfig objects, or "
-      "dictionaries of their arguments, instead of the sizes and ways; 'multi_level' only. inclusion: 'inclusive' "
-      "(what "
-      "a level holds, later ones hold too) or 'exclusive' (what leaves a level moves to the next). flush_policy: "
+      "dictionaries of their arguments, instead of the sizes and ways; 'multi_level' only. replacement: 'lru', "
+      "'tree_plru', 'fifo' or 'random'; 'multi_level' only, the others replace in turn within a set and take no other "
+      "value than the default. inclusion: 'inclusive' (what a level holds, later ones hold too) or 'exclusive' (what "
+      "leaves a level moves to the next). flush_policy: "
       "'immediate', 'delayed' (flush_delay_ns), 'batched' (flush_batch), 'intelligent' or 'adaptive'. seed is of "
       "'random' replacement.\n\n"
       "Raises InvalidConfig naming the number that is out of its range.");

@@ -64,6 +64,20 @@ TEST(TlbConfig, Levels) {
                  "levels are given with strategy 'concurrent'");
 }
 
+TEST(TlbConfig, WhatTheConcurrentOnesCannotDo) {
+  for (const Strategy strategy : {Strategy::concurrent, Strategy::hybrid}) {
+    EXPECT_EQ(refusal([&](TlbConfig& c) { c.strategy = strategy; }), "accepted");
+    EXPECT_EQ(refusal([&](TlbConfig& c) { c.strategy = strategy, c.l3_ways = 32; }), "accepted");
+    expect_refusal([&](TlbConfig& c) { c.strategy = strategy, c.l3_ways = 64; }, "l3_ways is 64");
+    for (const Replacement other : {Replacement::tree_plru, Replacement::fifo, Replacement::random})
+      expect_refusal([&](TlbConfig& c) { c.strategy = strategy, c.replacement = other; },
+                     std::string("replacement is '") + to_string(other) + "' with strategy '" + to_string(strategy));
+  }
+  expect_refusal([](TlbConfig& c) { c.strategy = Strategy::hybrid, c.l1_size = c.l1_ways = 64; }, "l1_ways is 64");
+  EXPECT_EQ(refusal([](TlbConfig& c) { c.strategy = Strategy::concurrent, c.l1_size = c.l1_ways = 64; }), "accepted")
+      << "it has no l1";
+}
+
 TEST(TlbConfig, TheRest) {
   expect_refusal([](TlbConfig& c) { c.flush_policy = FlushPolicy::batched, c.flush_batch = 0; }, "flush_batch is 0");
   expect_refusal([](TlbConfig& c) { c.flush_policy = FlushPolicy::delayed, c.flush_delay_ns = 0; },

@@ -184,6 +184,87 @@ TEST_P(Linearizability, AllScopes) {
           FlushScope::non_global, FlushScope::all});
 }
 
+// As read_and_fill, by arrays: what a flush covered that had returned before the array was asked for must be gone.
+template <class T>
+Outcome read_arrays_and_fill(T& tlb, Table& table, std::atomic<int>& reading, std::uint64_t seed) {
+  constexpr std::size_t length = 40;
+  Outcome outcome;
+  std::mt19937_64 random(seed);
+  std::array<std::uint64_t, length> vaddr{}, number{}, floor{};
+  std::array<Hit, length> hit;
+  std::array<bool, length> found{};
+  for (int step = 0; step < lookups_each / static_cast<int>(length); ++step) {
+    const Context context = Page{step % 2U}.context();
+    for (std::size_t i = 0; i < length; ++i) {
+      number[i] = random() % (page_count / 2) * 2 + step % 2U;  // of that address space
+      vaddr[i] = Page{number[i]}.vaddr();
+      floor[i] = table.floor[number[i]].load(std::memory_order_acquire);
+    }
+    const std::size_t hits = tlb.lookup(vaddr.data(), length, context, hit.data(), found.data());
+    std::size_t seen = 0;
+    for (std::size_t i = 0; i < length; ++i) {
+      const Page page{number[i]};
+      if (found[i]) {
+        ++seen;
+        const std::uint64_t version = page.version_of(hit[i]);
+        if (version == UINT64_MAX) {
+          ++outcome.foreign;
+        } else {
+          outcome.stale += version < floor[i] ? 1 : 0;
+          outcome.early += version > table.version[page.number].load(std::memory_order_acquire) ? 1 : 0;
+        }
+        if (random() % 64 != 0) continue;
+      }
+      const FillTicket ticket = tlb.begin_fill();
+      tlb.insert(page.entry(table.version[page.number].load(std::memory_order_acquire)), ticket);
+    }
+    outcome.foreign += hits != seen ? 1 : 0;
+    outcome.hits += hits;
+    outcome.misses += length - hits;
+  }
+  reading.fetch_sub(1, std::memory_order_release);
+  return outcome;
+}
+
+template <class T>
+void stress_arrays(T& tlb) {
+  Table table;
+  std::array<Outcome, 2> outcomes;
+  std::atomic<int> reading{static_cast<int>(outcomes.size())};
+  std::vector<std::thread> readers;
+  for (std::size_t i = 0; i < outcomes.size(); ++i)
+    readers.emplace_back([&, i] { outcomes[i] = read_arrays_and_fill(tlb, table, reading, i); });
+  change_table(table, tlb, reading, 9, {FlushScope::page, FlushScope::page, FlushScope::range, FlushScope::asid}, 300);
+  for (std::thread& reader : readers) reader.join();
+  std::uint64_t lookups = 0;
+  for (const Outcome& outcome : outcomes) {
+    expect_clean(outcome);
+    lookups += outcome.hits + outcome.misses;
+    EXPECT_GT(outcome.hits, 0U);
+  }
+  EXPECT_EQ(tlb.stats().levels.front().lookups(), lookups);
+  tlb.flush(FlushRequest::all());
+  const PrefetchStats prefetch = tlb.stats().prefetch;
+  EXPECT_EQ(prefetch.useful + prefetch.useless, prefetch.fills);
+}
+
+TEST(ArrayLinearizability, Sharded) {
+  ShardedTlb tlb(32, 4);
+  stress_arrays(tlb);
+}
+TEST(ArrayLinearizability, ShardedOfAnotherShape) {
+  ShardedTlb tlb(56, 8);
+  stress_arrays(tlb);
+}
+TEST(ArrayLinearizability, ShardedBaselineKernel) {
+  ShardedTlb tlb(32, 4, detail::baseline_probe_kernel);
+  stress_arrays(tlb);
+}
+TEST(ArrayLinearizability, Hybrid) {
+  HybridTlb tlb(16, 4, 32, 4);
+  stress_arrays(tlb);
+}
+
 TEST(HybridLinearizability, HandlesOfTheirOwn) {
   HybridTlb tlb(16, 4, 32, 4);
   Table table;

@@ -63,6 +63,8 @@ struct TlbConfig {
   std::uint32_t l1_ways = 4;
   std::uint32_t l2_ways = 8;
   std::uint32_t l3_ways = 4;
+  /// `multi_level` only: look-ups of the others leave no trace in what threads share, so those replace in turn, and
+  /// take no other value than the default.
   Replacement replacement = Replacement::lru;
   Inclusion inclusion = Inclusion::inclusive;
   /// Geometry in detail, instead of the sizes and ways above; `multi_level` only.
@@ -81,6 +83,8 @@ struct TlbConfig {
 /// log2 of the page sizes that a TLB takes.
 inline constexpr unsigned smallest_page_log2 = 12;
 inline constexpr unsigned largest_page_log2 = 57;
+/// Ways of a set of `concurrent` and `hybrid`; each has a bit of one word while a set is searched.
+inline constexpr std::uint32_t most_concurrent_ways = 32;
 /// Ways of one array; 32 bytes each.
 inline constexpr std::uint64_t largest_array = std::uint64_t{1} << 24;
 

@@ -38,15 +38,11 @@ class HybridSide {
   HybridSide(const ShardedTlb& shared, const CounterSet& counters, std::uint32_t entries, std::uint32_t ways);
 
   bool lookup(std::uint64_t vaddr, Context context, Hit& hit) noexcept {
-    const bool usable = bypass_ == 0 && (log_->generation() == seen() || catch_up());
-    PackedEntry entry;
-    if (usable && level_.find(vaddr, context, entry)) {
-      counts_.add(Counter::hits);
-      set_hit(hit, entry, vaddr);
-      return true;
-    }
-    return lookup_shared(usable, vaddr, context, hit);
+    if (log_->generation() != current_) return lookup_after_news(vaddr, context, hit);
+    return lookup_private(vaddr, context, hit) || lookup_shared(true, vaddr, context, hit);
   }
+  /// As `ShardedTlb::lookup` of an array.
+  std::size_t lookup(const std::uint64_t* vaddr, std::size_t count, Context context, Hit* hit, bool* found) noexcept;
   /// After a fill of the shared level: what this thread held of the page may allow less than the new entry.
   void drop(const Entry& entry) noexcept { level_.drop(pack(entry)); }
 
@@ -57,10 +53,20 @@ class HybridSide {
 
  private:
   std::uint64_t seen() const noexcept { return seen_.load(std::memory_order_relaxed); }
+  bool lookup_private(std::uint64_t vaddr, Context context, Hit& hit) noexcept {
+    PackedEntry entry;
+    if (!level_.find(vaddr, context, entry)) return false;
+    counts_.add(Counter::hits);
+    set_hit(hit, entry, vaddr);
+    return true;
+  }
   bool catch_up() noexcept;
+  bool lookup_after_news(std::uint64_t vaddr, Context context, Hit& hit) noexcept;
   bool lookup_shared(bool usable, std::uint64_t vaddr, Context context, Hit& hit) noexcept;
 
   const FlushLog* log_;
+  static constexpr std::uint64_t none = UINT64_MAX;
+  std::uint64_t current_;            // seen_; none while the level stands aside, so that a look-up compares once
   std::atomic<std::uint64_t> seen_;  // flushes that the level has read about; written by the owner only
   std::uint32_t bypass_ = 0;         // look-ups that have yet to leave the private level out
   bool settled_ = false;             // no flush up to seen_ is under way
@@ -99,6 +105,10 @@ class HybridTlb final : public Tlb {
     bool lookup(std::uint64_t vaddr, Context context, Hit& hit) noexcept {
       return side_.get()->lookup(vaddr, context, hit);
     }
+    /// As `HybridTlb::lookup` of an array.
+    std::size_t lookup(const std::uint64_t* vaddr, std::size_t count, Context context, Hit* hit, bool* found) noexcept {
+      return side_.get()->lookup(vaddr, count, context, hit, found);
+    }
     /// As `HybridTlb::insert`. A thread that looks up here also fills here.
     bool insert(const Entry& entry, FillTicket ticket) noexcept;
 
@@ -114,6 +124,9 @@ class HybridTlb final : public Tlb {
 
   /// The first call of a thread makes its private level; without memory for one the shared level answers alone.
   bool lookup(std::uint64_t vaddr, Context context, Hit& hit) noexcept override;
+  /// `count` look-ups in order: whether they hit in `found`, and then `hit`. Returns how many hit. Each is for itself
+  /// what the look-up of one address is; the thread's private level is found once.
+  std::size_t lookup(const std::uint64_t* vaddr, std::size_t count, Context context, Hit* hit, bool* found) noexcept;
   bool contains(std::uint64_t vaddr, Context context) const noexcept override {
     return shared_.contains(vaddr, context);
   }

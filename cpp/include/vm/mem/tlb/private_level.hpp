@@ -5,8 +5,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
-#include <new>
+#include <vector>
 
 #include "vm/mem/tlb/flush.hpp"
 #include "vm/mem/tlb/probe.hpp"
@@ -15,25 +14,27 @@ namespace vm::mem::tlb::detail {
 
 /// Set-associative, for all page sizes, round robin replacement. One thread at a time may use it; others may call
 /// `for_each`, which is why the words are atomic (all accesses are relaxed, and cost nothing).
+///
+/// Of the ways of its set each page has one that is its own: the slot where it would be if the level were direct
+/// mapped. A fill goes there, and what was there moves to another way. So a page that does not compete for its slot is
+/// found with one comparison, and one that does is still found (a pseudo-associative cache: Agarwal and Pudar,
+/// "Column-associative caches", ISCA 1993, without the swap at a hit).
 class PrivateLevel {
  public:
   /// `entries` is a multiple of `ways`. \throws std::bad_alloc
   PrivateLevel(std::uint32_t entries, std::uint32_t ways);
 
-  bool find(std::uint64_t vaddr, Context context, PackedEntry& entry) const noexcept {
+  VM_TLB_ALWAYS_INLINE inline bool find(std::uint64_t vaddr, Context context, PackedEntry& entry) const noexcept {
     for (std::uint64_t sizes = sizes_; sizes != 0; sizes &= sizes - 1) {
       const unsigned size = lowest_bit(sizes);
-      const Word* set = words_.get() + set_of(vaddr >> size) * set_words_;
       const std::uint64_t tag = tag_of(vaddr, size);
-      for (unsigned equal = match(set, stride_, tag); equal != 0; equal &= equal - 1) {
-        const unsigned way = lowest_bit(equal);
-        const std::uint64_t meta = set[2 * stride_ + way].load(std::memory_order_relaxed);
-        if (!answers(meta, context)) continue;
-        entry.tag = tag;
-        entry.frame = set[stride_ + way].load(std::memory_order_relaxed);
-        entry.meta = meta;
-        return true;
-      }
+      const Slot* slot = &slots_[own_slot(vaddr >> size)];
+      if (!slot->holds(tag, context)) slot = find_elsewhere(vaddr >> size, tag, context);
+      if (slot == nullptr) continue;
+      entry.tag = tag;
+      entry.frame = slot->frame.load(std::memory_order_relaxed);
+      entry.meta = slot->meta.load(std::memory_order_relaxed);
+      return true;
     }
     return false;
   }
@@ -45,35 +46,49 @@ class PrivateLevel {
   /// Drops what `request` covers, and returns how many entries that were.
   std::size_t flush(const FlushRequest& request) noexcept;
 
-  std::size_t capacity() const noexcept { return std::size_t{index_.sets()} * ways_; }
+  std::size_t capacity() const noexcept { return slots_.size(); }
   /// Calls `visit(tag, meta)` for each live entry.
   template <class Visit>
   void for_each(Visit&& visit) const {
-    for (std::size_t set = 0; set < index_.sets(); ++set) {
-      const Word* words = words_.get() + set * set_words_;
-      for (unsigned way = 0; way < ways_; ++way) {
-        const std::uint64_t tag = words[way].load(std::memory_order_relaxed);
-        if (tag != 0) visit(tag, words[2 * stride_ + way].load(std::memory_order_relaxed));
-      }
+    for (const Slot& slot : slots_) {
+      const std::uint64_t tag = slot.tag.load(std::memory_order_relaxed);
+      if (tag != 0) visit(tag, slot.meta.load(std::memory_order_relaxed));
     }
   }
 
  private:
-  struct FreeWords {
-    void operator()(Word* words) const noexcept { ::operator delete (words, std::align_val_t{64}); }
+  struct alignas(32) Slot {  // two to a cache line, none across two
+    Word tag{0};
+    Word frame{0};
+    Word meta{0};
+
+    bool holds(std::uint64_t wanted, Context context) const noexcept {
+      return tag.load(std::memory_order_relaxed) == wanted && answers(meta.load(std::memory_order_relaxed), context);
+    }
+    bool live() const noexcept { return tag.load(std::memory_order_relaxed) != 0; }
+    void clear() noexcept { tag.store(0, std::memory_order_relaxed); }
+    void write(const PackedEntry& entry) noexcept {
+      tag.store(entry.tag, std::memory_order_relaxed);
+      frame.store(entry.frame, std::memory_order_relaxed);
+      meta.store(entry.meta, std::memory_order_relaxed);
+    }
+    PackedEntry read() const noexcept {
+      return {tag.load(std::memory_order_relaxed), frame.load(std::memory_order_relaxed),
+              meta.load(std::memory_order_relaxed)};
+    }
   };
 
-  std::uint32_t set_of(std::uint64_t page) const noexcept { return masked_ ? index_.masked(page) : index_(page); }
+  std::uint32_t own_slot(std::uint64_t page) const noexcept { return masked_ ? slot_of_.masked(page) : slot_of_(page); }
+  const Slot* find_elsewhere(std::uint64_t page, std::uint64_t tag, Context context) const noexcept;
   std::size_t flush_set(std::uint32_t set, const FlushRequest& request) noexcept;
 
-  // A set: tags, frames and metas of its ways, then the way to replace next and a word that keeps the tags aligned.
-  SetIndex index_;
+  // Way w of set s is slot w * sets + s. The sets divide the slots, so the set of a page's own slot is the page's set.
+  SetIndex set_of_;
+  SetIndex slot_of_;
   bool masked_;
-  unsigned ways_;
-  unsigned stride_;  // ways_, up to a multiple of four; the ways beyond stay empty
-  std::size_t set_words_;
   std::uint64_t sizes_ = 0;  // log2 of the page sizes of entries since everything was dropped, one bit each
-  std::unique_ptr<Word[], FreeWords> words_;
+  std::vector<Slot> slots_;
+  std::vector<std::uint32_t> next_;  // of each set: the slot to replace next
 };
 
 }  // namespace vm::mem::tlb::detail

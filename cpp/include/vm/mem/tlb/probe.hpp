@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "vm/mem/tlb/entry.hpp"
+#include "vm/mem/tlb/modulo.hpp"
 
 #if defined(__SANITIZE_THREAD__)
 #define VM_TLB_WORDWISE_MATCH 1
@@ -77,34 +78,27 @@ inline unsigned match(const Word* words, unsigned ways, std::uint64_t tag) noexc
   return equal;
 }
 
-/// Maps page numbers to sets, of which there may be any number below 2^32. Any run of as many pages as there are sets,
-/// aligned to its length, has a set for each page where that number is a power of two; bits of the page number above
-/// `fold` reach the lower ones, so that pages a power of two apart do not meet in one set.
+/// Maps page numbers (below 2^52) to sets, of which there may be any number below 2^32. Any run of as many pages as
+/// there are sets, aligned to its length, has a set for each page where that number is a power of two; bits of the page
+/// number above `fold` reach the lower ones, so that pages a power of two apart do not meet in one set.
 class SetIndex {
  public:
-  explicit SetIndex(std::uint32_t sets) noexcept : sets_(sets), reciprocal_(UINT64_MAX / sets + 1) {}
+  explicit SetIndex(std::uint32_t sets) noexcept : sets_(sets) {}
 
-  std::uint32_t sets() const noexcept { return sets_; }
-  bool is_power_of_two() const noexcept { return (sets_ & (sets_ - 1)) == 0; }
+  std::uint32_t sets() const noexcept { return sets_.divisor(); }
+  bool is_power_of_two() const noexcept { return (sets() & (sets() - 1)) == 0; }
 
-  /// Folded page number modulo the number of sets, without a division (Lemire, Kaser and Kurz, "Faster remainder by
-  /// direct computation", 2019).
-  std::uint32_t operator()(std::uint64_t page) const noexcept {
-    __extension__ using Wide = unsigned __int128;
-    const std::uint64_t fraction = reciprocal_ * static_cast<std::uint32_t>(folded(page));
-    return static_cast<std::uint32_t>(static_cast<Wide>(fraction) * sets_ >> 64);
-  }
+  std::uint32_t operator()(std::uint64_t page) const noexcept { return sets_(folded(page)); }
   /// The same where the number of sets is a power of two.
   std::uint32_t masked(std::uint64_t page) const noexcept {
-    return static_cast<std::uint32_t>(folded(page)) & (sets_ - 1);
+    return static_cast<std::uint32_t>(folded(page)) & (sets() - 1);
   }
 
  private:
   static constexpr unsigned fold = 7;
   static std::uint64_t folded(std::uint64_t page) noexcept { return page ^ page >> fold; }
 
-  std::uint32_t sets_;
-  std::uint64_t reciprocal_;  // 0 for one set, which gives 0
+  Modulo sets_;
 };
 
 /// `hit = hit_of(entry, vaddr)`, field by field. Assigning the whole makes compilers build it in memory and copy it in

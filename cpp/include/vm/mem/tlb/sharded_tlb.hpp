@@ -44,7 +44,7 @@ class ShardedTlb final : public Tlb {
   /// Tries of a look-up at one set; between two of them it waits some tens of cycles, and a writer needs about a
   /// hundred.
   static constexpr unsigned patience = 64;
-  static constexpr std::uint32_t max_ways = 32;
+  static constexpr std::uint32_t max_ways = most_concurrent_ways;
 
   /// `entries` is a multiple of `ways`; the number of sets may be any. Memory is 32 bytes per entry with 4 ways.
   /// \throws InvalidConfig for another shape. \throws std::bad_alloc
@@ -70,8 +70,7 @@ class ShardedTlb final : public Tlb {
       return tlb_->look_up(vaddr, context, hit, *counts_.get());
     }
     /// As `ShardedTlb::lookup` of an array.
-    std::size_t lookup(const std::uint64_t* vaddr, std::size_t count, Context context, Hit* hit,
-                       bool* found) noexcept {
+    std::size_t lookup(const std::uint64_t* vaddr, std::size_t count, Context context, Hit* hit, bool* found) noexcept {
       return tlb_->look_up(vaddr, count, context, hit, found, *counts_.get());
     }
 
