@@ -1,6 +1,7 @@
 #include "vm/mem/tlb/hybrid_tlb.hpp"
 
 #include <string>
+#include <utility>
 
 #include "vm/core/error.hpp"
 
@@ -56,10 +57,24 @@ VM_TLB_NEVER_INLINE bool HybridSide::lookup_after_news(std::uint64_t vaddr, Cont
 std::size_t HybridSide::lookup(const std::uint64_t* vaddr, std::size_t count, Context context, Hit* hit,
                                bool* found) noexcept {
   std::size_t hits = 0;
+  std::uint64_t own_hits = 0;
   for (std::size_t i = 0; i < count; ++i) {
-    found[i] = lookup(vaddr[i], context, hit[i]);
+    // At each one: what a flush that returns while an array is looked up has covered is not answered after it.
+    if (log_->generation() != current_) {
+      // Which reads the counts.
+      counts_.add(Counter::hits, std::exchange(own_hits, 0));
+      found[i] = lookup_after_news(vaddr[i], context, hit[i]);
+    } else if (level_.find(vaddr[i], context, [&](unsigned size, std::uint64_t frame, std::uint64_t meta) noexcept {
+                 store_hit(hit[i], frame, meta, size, vaddr[i]);
+               })) {
+      ++own_hits;
+      found[i] = true;
+    } else {
+      found[i] = lookup_shared(true, vaddr[i], context, hit[i]);
+    }
     hits += found[i] ? 1 : 0;
   }
+  counts_.add(Counter::hits, own_hits);
   return hits;
 }
 

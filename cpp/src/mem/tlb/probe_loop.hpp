@@ -16,8 +16,8 @@ enum class Probed : std::uint8_t { hit, miss, unsure };
 // What ShardedTlb::find_quickly() does, and its argument for the orders holds here; but several contexts of one page
 // in a set are told apart.
 template <class Tags, bool Usual>
-VM_TLB_ALWAYS_INLINE inline Probed probe_size(const ProbeCall& call, std::size_t i, unsigned size, const Tags& tags,
-                                              std::uint64_t wanted) noexcept {
+VM_TLB_ALWAYS_INLINE inline Probed probe_size(const ProbeCall& call, std::size_t i, unsigned size,
+                                              const Tags& tags) noexcept {
   const std::uint64_t vaddr = call.vaddr[i];
   const std::uint64_t page = vaddr >> size;
   const unsigned stride = Usual ? 4 : call.stride;
@@ -30,13 +30,12 @@ VM_TLB_ALWAYS_INLINE inline Probed probe_size(const ProbeCall& call, std::size_t
   for (; equal != 0; equal &= equal - 1) {
     const Word* at = set + probe_header + lowest_bit(equal);
     const std::uint64_t meta = at[2 * stride].load(std::memory_order_acquire);
-    const std::uint64_t difference = meta ^ wanted;
-    if (static_cast<std::uint32_t>(difference) != 0 &&
-        ((meta & meta_global) == 0 || static_cast<std::uint32_t>(difference) >> 16 != 0))
-      continue;
+    if (!answers_quickly(meta, call.context)) {
+      if (!answers(meta, call.context)) continue;
+      return Probed::unsure;  // the first use of a prefetched entry
+    }
     const std::uint64_t frame = at[stride].load(std::memory_order_acquire);
-    const std::uint64_t after = set[0].load(std::memory_order_relaxed);
-    if (after != (before & ~std::uint64_t{1}) || (meta & meta_prefetched) != 0) return Probed::unsure;
+    if (set[0].load(std::memory_order_relaxed) != (before & ~std::uint64_t{1})) return Probed::unsure;
     store_hit(call.hit[i], frame, meta, size, vaddr);
     return Probed::hit;
   }
@@ -47,18 +46,17 @@ template <class Tags, bool Usual, bool OneSize>
 VM_TLB_ALWAYS_INLINE inline ProbeProgress probe_each(const ProbeCall& given) noexcept {
   // A copy that nobody else can point to stays in registers.
   const ProbeCall call = given;
-  const std::uint64_t wanted = meta_context(call.context);
   const unsigned only = OneSize ? lowest_bit(call.sizes) : 0;
   const Tags tags_of_only(only);
   std::size_t hits = 0;
   for (std::size_t i = 0; i < call.count; ++i) {
     Probed probed = Probed::miss;
     if (OneSize) {
-      probed = probe_size<Tags, Usual>(call, i, only, tags_of_only, wanted);
+      probed = probe_size<Tags, Usual>(call, i, only, tags_of_only);
     } else {
       for (std::uint64_t sizes = call.sizes; sizes != 0 && probed == Probed::miss; sizes &= sizes - 1) {
         const unsigned size = lowest_bit(sizes);
-        probed = probe_size<Tags, Usual>(call, i, size, Tags(size), wanted);
+        probed = probe_size<Tags, Usual>(call, i, size, Tags(size));
       }
     }
     if (probed == Probed::unsure) return {i, hits};

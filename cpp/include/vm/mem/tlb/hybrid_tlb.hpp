@@ -54,11 +54,10 @@ class HybridSide {
  private:
   std::uint64_t seen() const noexcept { return seen_.load(std::memory_order_relaxed); }
   bool lookup_private(std::uint64_t vaddr, Context context, Hit& hit) noexcept {
-    PackedEntry entry;
-    if (!level_.find(vaddr, context, entry)) return false;
-    counts_.add(Counter::hits);
-    set_hit(hit, entry, vaddr);
-    return true;
+    return level_.find(vaddr, context, [&](unsigned size, std::uint64_t frame, std::uint64_t meta) noexcept {
+      counts_.add(Counter::hits);
+      set_hit(hit, frame, meta, size, vaddr);
+    });
   }
   bool catch_up() noexcept;
   bool lookup_after_news(std::uint64_t vaddr, Context context, Hit& hit) noexcept;

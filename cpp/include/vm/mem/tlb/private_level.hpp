@@ -24,18 +24,12 @@ class PrivateLevel {
   /// `entries` is a multiple of `ways`. \throws std::bad_alloc
   PrivateLevel(std::uint32_t entries, std::uint32_t ways);
 
-  VM_TLB_ALWAYS_INLINE inline bool find(std::uint64_t vaddr, Context context, PackedEntry& entry) const noexcept {
-    for (std::uint64_t sizes = sizes_; sizes != 0; sizes &= sizes - 1) {
-      const unsigned size = lowest_bit(sizes);
-      const std::uint64_t tag = tag_of(vaddr, size);
-      const Slot* slot = &slots_[own_slot(vaddr >> size)];
-      if (!slot->holds(tag, context)) slot = find_elsewhere(vaddr >> size, tag, context);
-      if (slot == nullptr) continue;
-      entry.tag = tag;
-      entry.frame = slot->frame.load(std::memory_order_relaxed);
-      entry.meta = slot->meta.load(std::memory_order_relaxed);
-      return true;
-    }
+  /// Calls `on_hit(size, frame, meta)` with the entry, unless there is none.
+  template <class OnHit>
+  VM_TLB_ALWAYS_INLINE inline bool find(std::uint64_t vaddr, Context context, OnHit&& on_hit) const noexcept {
+    if ((sizes_ & usual_size_bit) != 0 && find_size(vaddr, usual_size, context, on_hit)) return true;
+    for (std::uint64_t sizes = sizes_ & ~usual_size_bit; sizes != 0; sizes &= sizes - 1)
+      if (find_size(vaddr, lowest_bit(sizes), context, on_hit)) return true;
     return false;
   }
 
@@ -63,7 +57,8 @@ class PrivateLevel {
     Word meta{0};
 
     bool holds(std::uint64_t wanted, Context context) const noexcept {
-      return tag.load(std::memory_order_relaxed) == wanted && answers(meta.load(std::memory_order_relaxed), context);
+      return tag.load(std::memory_order_relaxed) == wanted &&
+             answers_quickly(meta.load(std::memory_order_relaxed), context);
     }
     bool live() const noexcept { return tag.load(std::memory_order_relaxed) != 0; }
     void clear() noexcept { tag.store(0, std::memory_order_relaxed); }
@@ -79,6 +74,19 @@ class PrivateLevel {
   };
 
   std::uint32_t own_slot(std::uint64_t page) const noexcept { return masked_ ? slot_of_.masked(page) : slot_of_(page); }
+  template <class OnHit>
+  VM_TLB_ALWAYS_INLINE inline bool find_size(std::uint64_t vaddr, unsigned size, Context context,
+                                             OnHit&& on_hit) const noexcept {
+    const std::uint64_t page = vaddr >> size;
+    const std::uint64_t tag = tag_of(vaddr, size);
+    const Slot* slot = &slots_[own_slot(page)];
+    if (!slot->holds(tag, context)) {
+      slot = find_elsewhere(page, tag, context);
+      if (slot == nullptr) return false;
+    }
+    on_hit(size, slot->frame.load(std::memory_order_relaxed), slot->meta.load(std::memory_order_relaxed));
+    return true;
+  }
   const Slot* find_elsewhere(std::uint64_t page, std::uint64_t tag, Context context) const noexcept;
   std::size_t flush_set(std::uint32_t set, const FlushRequest& request) noexcept;
 

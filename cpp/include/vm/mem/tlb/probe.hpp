@@ -46,6 +46,17 @@ inline void relax() noexcept {
 
 inline unsigned lowest_bit(std::uint64_t bits) noexcept { return static_cast<unsigned>(__builtin_ctzll(bits)); }
 
+/// The size that most pages have: compiled in, it spares a look-up several instructions.
+inline constexpr unsigned usual_size = 12;
+inline constexpr std::uint64_t usual_size_bit = std::uint64_t{1} << usual_size;
+
+/// `answers(meta, context)` of an entry that is not the first use of a prefetched one, with the usual case first.
+inline bool answers_quickly(std::uint64_t meta, Context context) noexcept {
+  const std::uint64_t difference = meta ^ meta_context(context);
+  if ((difference & (0xFFFF'FFFF | meta_prefetched)) == 0) return true;
+  return (meta & (meta_global | meta_prefetched)) == meta_global && (difference & 0xFFFF'0000) == 0;
+}
+
 /// One bit for each of the four words at `words` (aligned to 16 bytes) that equals `tag`.
 ///
 /// With SSE2, which every x86-64 has, so that this can be inlined everywhere.
@@ -103,16 +114,18 @@ class SetIndex {
 
 /// `hit = hit_of(entry, vaddr)`, field by field. Assigning the whole makes compilers build it in memory and copy it in
 /// pieces that do not match the stores, which the processor then cannot forward.
-inline void set_hit(Hit& hit, const PackedEntry& entry, std::uint64_t vaddr) noexcept {
-  const unsigned size = size_of_tag(entry.tag);
-  hit.paddr = (entry.frame & ~page_offset_mask) | (vaddr & ((std::uint64_t{1} << size) - 1));
-  hit.rights = static_cast<Rights>(entry.frame & 63);
-  hit.usable = static_cast<Rights>(entry.frame >> 6 & 63);
+inline void set_hit(Hit& hit, std::uint64_t frame, std::uint64_t meta, unsigned size, std::uint64_t vaddr) noexcept {
+  hit.paddr = (frame & ~page_offset_mask) | (vaddr & ((std::uint64_t{1} << size) - 1));
+  hit.rights = static_cast<Rights>(frame & 63);
+  hit.usable = static_cast<Rights>(frame >> 6 & 63);
   hit.size_log2 = static_cast<std::uint8_t>(size);
-  hit.level = static_cast<std::int8_t>(entry.meta >> meta_level_shift & 7);
-  hit.global = (entry.meta & meta_global) != 0;
-  hit.prefetched = (entry.meta & meta_prefetched) != 0;
+  hit.level = static_cast<std::int8_t>(meta >> meta_level_shift & 7);
+  hit.global = (meta & meta_global) != 0;
+  hit.prefetched = (meta & meta_prefetched) != 0;
   hit.tlb_level = 0;
+}
+inline void set_hit(Hit& hit, const PackedEntry& entry, std::uint64_t vaddr) noexcept {
+  set_hit(hit, entry.frame, entry.meta, size_of_tag(entry.tag), vaddr);
 }
 
 /// `hit = hit_of(entry, vaddr)` for an entry of `size` in its page, as whole words: for hits that go to an array.
@@ -129,7 +142,7 @@ inline void store_hit(Hit& hit, std::uint64_t frame, std::uint64_t meta, unsigne
   auto* const to = reinterpret_cast<unsigned char*>(&hit);
   for (unsigned word = 0; word < 3; ++word) std::memcpy(to + 8 * word, &words[word], 8);
 #else
-  set_hit(hit, {tag_of(vaddr, size), frame, meta}, vaddr);
+  set_hit(hit, frame, meta, size, vaddr);
 #endif
 }
 

@@ -142,7 +142,10 @@ class ShardedTlb final : public Tlb {
                       ReadCounts& counts) const noexcept;
   bool look_up_patiently(std::uint64_t vaddr, Context context, Hit& hit, ReadCounts& counts) const noexcept;
   bool first_look_up(std::uint64_t vaddr, Context context, Hit& hit) noexcept;
-  Quick find_quickly(std::uint64_t vaddr, Context context, PackedEntry& entry) const noexcept;
+  template <class OnHit>
+  Quick find_quickly(std::uint64_t vaddr, Context context, OnHit&& on_hit) const noexcept;
+  template <class OnHit>
+  Quick probe_quickly(std::uint64_t vaddr, unsigned size, Context context, OnHit&& on_hit) const noexcept;
   bool find_patiently(std::uint64_t vaddr, Context context, PackedEntry& entry) const noexcept;
   bool find_patiently(std::uint64_t vaddr, Context context, PackedEntry& entry, ReadCounts& counts) const noexcept;
   static bool probe(const Set& set, std::uint64_t tag, Context context, PackedEntry& entry) noexcept;
@@ -172,41 +175,55 @@ class ShardedTlb final : public Tlb {
   mutable detail::PerThread<ReadCounts> counts_;
 };
 
+// One set, for find_quickly(). `on_hit(size, frame, meta)` gets the entry.
+template <class OnHit>
+VM_TLB_ALWAYS_INLINE inline ShardedTlb::Quick ShardedTlb::probe_quickly(std::uint64_t vaddr, unsigned size,
+                                                                        Context context,
+                                                                        OnHit&& on_hit) const noexcept {
+  const Set set{words_.get() + std::size_t{index_.masked(vaddr >> size)} * words_per_set(4), 4};
+  // Acquire pairs with the release at the end of a change: all of that change is seen.
+  const std::uint64_t before = set.sequence().load(std::memory_order_acquire);
+  const unsigned equal = detail::match4(&set.tag(0), tag_of(vaddr, size));
+  // Nothing to check for a miss: changes never move entries, so one that is there throughout is seen.
+  if (equal == 0) return Quick::miss;
+  const unsigned way = detail::lowest_bit(equal);
+  // Acquire pairs with the releases within a change: who sees a word of it sees the sequence odd or higher below.
+  const std::uint64_t meta = set.meta(way).load(std::memory_order_acquire);
+  const std::uint64_t frame = set.frame(way).load(std::memory_order_acquire);
+  const std::uint64_t after = set.sequence().load(std::memory_order_relaxed);
+  // An odd sequence before is no even one now.
+  if (after != (before & ~std::uint64_t{1}) || !detail::answers_quickly(meta, context)) return Quick::unsure;
+  on_hit(size, frame, meta);
+  return Quick::hit;
+}
+
 /// The usual case of the usual shape, small enough to be everywhere. Unsure is what is rare: a writer in the way,
 /// several contexts of one page in a set, the first use of a prefetched entry, other shapes.
+template <class OnHit>
 VM_TLB_ALWAYS_INLINE inline ShardedTlb::Quick ShardedTlb::find_quickly(std::uint64_t vaddr, Context context,
-                                                                       PackedEntry& entry) const noexcept {
+                                                                       OnHit&& on_hit) const noexcept {
   if (!usual_) return Quick::unsure;
   // Relaxed: a size that is missed is a miss.
-  for (std::uint64_t sizes = sizes_.load(std::memory_order_relaxed); sizes != 0; sizes &= sizes - 1) {
-    const unsigned size = detail::lowest_bit(sizes);
-    const Set set{words_.get() + index_.masked(vaddr >> size) * words_per_set(4), 4};
-    const std::uint64_t tag = tag_of(vaddr, size);
-
-    // Acquire pairs with the release at the end of a change: all of that change is seen.
-    const std::uint64_t before = set.sequence().load(std::memory_order_acquire);
-    const unsigned equal = detail::match4(&set.tag(0), tag);
-    // Nothing to check for a miss: changes never move entries, so one that is there throughout is seen.
-    if (equal == 0) continue;
-    const unsigned way = detail::lowest_bit(equal);
-    // Acquire pairs with the releases within a change: who sees a word of it sees the sequence odd or higher below.
-    const std::uint64_t meta = set.meta(way).load(std::memory_order_acquire);
-    const std::uint64_t frame = set.frame(way).load(std::memory_order_acquire);
-    const std::uint64_t after = set.sequence().load(std::memory_order_relaxed);
-    // An odd sequence before is no even one now.
-    if (after != (before & ~std::uint64_t{1}) || !answers(meta, context) || (meta & meta_prefetched) != 0)
-      return Quick::unsure;
-    entry.tag = tag;
-    entry.frame = frame;
-    entry.meta = meta;
-    return Quick::hit;
+  std::uint64_t sizes = sizes_.load(std::memory_order_relaxed);
+  if ((sizes & detail::usual_size_bit) != 0) {
+    const Quick quick = probe_quickly(vaddr, detail::usual_size, context, on_hit);
+    if (quick != Quick::miss) return quick;
+  }
+  for (sizes &= ~detail::usual_size_bit; sizes != 0; sizes &= sizes - 1) {
+    const Quick quick = probe_quickly(vaddr, detail::lowest_bit(sizes), context, on_hit);
+    if (quick != Quick::miss) return quick;
   }
   return Quick::miss;
 }
 
-inline bool ShardedTlb::find(std::uint64_t vaddr, Context context, PackedEntry& entry,
-                             ReadCounts& counts) const noexcept {
-  const Quick quick = find_quickly(vaddr, context, entry);
+VM_TLB_ALWAYS_INLINE inline bool ShardedTlb::find(std::uint64_t vaddr, Context context, PackedEntry& entry,
+                                                  ReadCounts& counts) const noexcept {
+  const Quick quick =
+      find_quickly(vaddr, context, [&](unsigned size, std::uint64_t frame, std::uint64_t meta) noexcept {
+        entry.tag = tag_of(vaddr, size);
+        entry.frame = frame;
+        entry.meta = meta;
+      });
   if (quick == Quick::unsure) return find_patiently(vaddr, context, entry, counts);
   counts.add(quick == Quick::hit ? Counter::hits : Counter::misses);
   return quick == Quick::hit;
@@ -215,16 +232,15 @@ inline bool ShardedTlb::find(std::uint64_t vaddr, Context context, PackedEntry& 
 // Nothing is called here but at the end, which spares the registers.
 VM_TLB_ALWAYS_INLINE inline bool ShardedTlb::look_up(std::uint64_t vaddr, Context context, Hit& hit,
                                                      ReadCounts& counts) const noexcept {
-  PackedEntry entry;
-  const Quick quick = find_quickly(vaddr, context, entry);
+  const Quick quick =
+      find_quickly(vaddr, context, [&](unsigned size, std::uint64_t frame, std::uint64_t meta) noexcept {
+        counts.add(Counter::hits);
+        detail::set_hit(hit, frame, meta, size, vaddr);
+      });
+  if (quick == Quick::hit) return true;
   if (quick == Quick::unsure) return look_up_patiently(vaddr, context, hit, counts);
-  if (quick == Quick::miss) {
-    counts.add(Counter::misses);
-    return false;
-  }
-  counts.add(Counter::hits);
-  detail::set_hit(hit, entry, vaddr);
-  return true;
+  counts.add(Counter::misses);
+  return false;
 }
 
 }  // namespace vm::mem::tlb
