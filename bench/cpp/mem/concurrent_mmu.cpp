@@ -298,6 +298,10 @@ void hybrid(benchmark::State& state) {
   HybridTlb& tlb = hybrid_tlb();
   go_through(state, [&](std::uint64_t vaddr, Context context, Hit& hit) { return tlb.lookup(vaddr, context, hit); });
 }
+void hybrid_array(benchmark::State& state) {
+  HybridTlb& tlb = hybrid_tlb();
+  go_through_arrays(state, [&](auto&&... call) { return tlb.lookup(call...); });
+}
 void hybrid_local(benchmark::State& state) {
   HybridTlb::Local local = hybrid_tlb().local();
   go_through(state, [&](std::uint64_t vaddr, Context context, Hit& hit) { return local.lookup(vaddr, context, hit); });
@@ -381,6 +385,7 @@ BENCHMARK(sharded_array_baseline)->ThreadRange(1, 2)->UseRealTime();
 BENCHMARK(sharded_reader)->ThreadRange(1, 2)->UseRealTime();
 BENCHMARK(hybrid)->ThreadRange(1, 2)->UseRealTime();
 BENCHMARK(hybrid_local_hot)->ThreadRange(1, 2)->UseRealTime();
+BENCHMARK(hybrid_array)->ThreadRange(1, 2)->UseRealTime();
 BENCHMARK(hybrid_array_hot)->ThreadRange(1, 2)->UseRealTime();
 BENCHMARK(sharded_array_hot)->ThreadRange(1, 2)->UseRealTime();
 BENCHMARK(sharded_reader_hot)->ThreadRange(1, 2)->UseRealTime();

@@ -1,5 +1,6 @@
 #include "vm/mem/tlb/hybrid_tlb.hpp"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -17,6 +18,19 @@ HybridSide::HybridSide(const ShardedTlb& shared, const CounterSet& counters, std
       counts_(counters),
       reader_(shared.reader()) {}
 
+void HybridSide::stand_aside(std::uint32_t lookups) noexcept {
+  bypass_ = lookups;
+  current_ = none;
+}
+
+void HybridSide::judge() noexcept {
+  if (++misses_on_trial_ < trial_misses) return;
+  const std::uint64_t hits = counts_.value(Counter::hits);
+  if (hits - hits_then_ < worthwhile_hits * trial_misses) stand_aside(retry_length);
+  misses_on_trial_ = 0;
+  hits_then_ = hits;
+}
+
 // Goes through the flushes that this level has not read about. False when it had better be left out for a while; what
 // it has missed by then it reads when it comes back.
 bool HybridSide::catch_up() noexcept {
@@ -25,22 +39,16 @@ bool HybridSide::catch_up() noexcept {
   lookups_then_ = lookups;
   if (hasty_ >= hasty_limit) {
     hasty_ = 0;
-    bypass_ = bypass_length;
-    current_ = none;
+    stand_aside(bypass_length);
     return false;
   }
   const std::uint64_t upto = log_->generation();
-  std::uint64_t next = seen() + 1;
   // Requests that are gone from the log may have covered anything.
-  if (upto - seen() > FlushLog::capacity) next = upto + 1;
-  bool gone = next > upto;
-  for (; next <= upto; ++next) {
+  bool gone = upto - seen() > FlushLog::capacity;
+  for (std::uint64_t next = seen() + 1; next <= upto && !gone; ++next) {
     FlushRequest request;
-    if (!log_->read(next, request)) {
-      gone = true;
-      break;
-    }
-    counts_.add(Counter::flushed, level_.flush(request));
+    gone = !log_->read(next, request);
+    if (!gone) counts_.add(Counter::flushed, level_.flush(request));
   }
   if (gone) counts_.add(Counter::flushed, level_.flush(FlushRequest::all()));
   seen_.store(upto, std::memory_order_relaxed);
@@ -58,30 +66,50 @@ std::size_t HybridSide::lookup(const std::uint64_t* vaddr, std::size_t count, Co
                                bool* found) noexcept {
   std::size_t hits = 0;
   std::uint64_t own_hits = 0;
-  for (std::size_t i = 0; i < count; ++i) {
-    // At each one: what a flush that returns while an array is looked up has covered is not answered after it.
-    if (log_->generation() != current_) {
-      // Which reads the counts.
-      counts_.add(Counter::hits, std::exchange(own_hits, 0));
-      found[i] = lookup_after_news(vaddr[i], context, hit[i]);
-    } else if (level_.find(vaddr[i], context, [&](unsigned size, std::uint64_t frame, std::uint64_t meta) noexcept {
-                 store_hit(hit[i], frame, meta, size, vaddr[i]);
-               })) {
-      ++own_hits;
-      found[i] = true;
-    } else {
-      found[i] = lookup_shared(true, vaddr[i], context, hit[i]);
+  for (std::size_t i = 0; i < count;) {
+    if (bypass_ != 0) {
+      const std::size_t some = std::min<std::size_t>(bypass_, count - i);
+      hits += lookup_aside(vaddr + i, some, context, hit + i, found + i);
+      i += some;
+      continue;
     }
-    hits += found[i] ? 1 : 0;
+    // The generation at each one: what a flush has covered that returned meanwhile is not answered any more.
+    found[i] = log_->generation() == current_ &&
+               level_.find(vaddr[i], context, [&](unsigned size, std::uint64_t frame, std::uint64_t meta) noexcept {
+                 store_hit(hit[i], frame, meta, size, vaddr[i]);
+                 ++own_hits;
+               });
+    if (!found[i]) {
+      // Counted first: what follows may look at the counts.
+      hits += own_hits;
+      counts_.add(Counter::hits, std::exchange(own_hits, 0));
+      found[i] = log_->generation() == current_ ? lookup_shared(true, vaddr[i], context, hit[i])
+                                                : lookup_after_news(vaddr[i], context, hit[i]);
+      hits += found[i] ? 1 : 0;
+    }
+    ++i;
   }
   counts_.add(Counter::hits, own_hits);
+  return hits + own_hits;
+}
+
+// Look-ups that leave the private level out, of which there are at least `count`.
+std::size_t HybridSide::lookup_aside(const std::uint64_t* vaddr, std::size_t count, Context context, Hit* hit,
+                                     bool* found) noexcept {
+  bypass_ -= static_cast<std::uint32_t>(count);
+  counts_.add(Counter::misses, count);
+  const std::size_t hits = reader_.lookup(vaddr, count, context, hit, found);
+  for (std::size_t i = 0; i < count; ++i) hit[i].tlb_level = 1;
   return hits;
 }
 
 VM_TLB_NEVER_INLINE bool HybridSide::lookup_shared(bool usable, std::uint64_t vaddr, Context context,
                                                    Hit& hit) noexcept {
   counts_.add(Counter::misses);
-  if (bypass_ != 0) --bypass_;
+  if (bypass_ != 0)
+    --bypass_;
+  else if (usable)
+    judge();
   // Asked before the shared level is: what it answers after that is what the flushes up to seen_ have left, and those
   // that come later this level will read about.
   if (usable && !settled_) settled_ = log_->settled_at(seen());

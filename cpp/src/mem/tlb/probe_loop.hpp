@@ -8,9 +8,6 @@
 namespace vm::mem::tlb::detail {
 namespace {
 
-// Words of a set before its tags.
-constexpr std::size_t probe_header = 4;
-
 enum class Probed : std::uint8_t { hit, miss, unsure };
 
 // What ShardedTlb::find_quickly() does, and its argument for the orders holds here; but several contexts of one page
@@ -21,14 +18,14 @@ VM_TLB_ALWAYS_INLINE inline Probed probe_size(const ProbeCall& call, std::size_t
   const std::uint64_t vaddr = call.vaddr[i];
   const std::uint64_t page = vaddr >> size;
   const unsigned stride = Usual ? 4 : call.stride;
-  const Word* set = Usual ? call.words + std::size_t{call.index.masked(page)} * 16
+  const Word* set = Usual ? call.words + std::size_t{call.index.masked(page)} * usual_set_words
                           : call.words + std::size_t{call.index(page)} * call.set_words;
   const std::uint64_t before = set[0].load(std::memory_order_acquire);
-  unsigned equal = tags.match4(set + probe_header, call.vaddr + i);
+  unsigned equal = tags.match4(set + set_header_words, call.vaddr + i);
   for (unsigned way = 4; !Usual && way < stride; way += 4)
-    equal |= tags.match4(set + probe_header + way, call.vaddr + i) << way;
+    equal |= tags.match4(set + set_header_words + way, call.vaddr + i) << way;
   for (; equal != 0; equal &= equal - 1) {
-    const Word* at = set + probe_header + lowest_bit(equal);
+    const Word* at = set + set_header_words + lowest_bit(equal);
     const std::uint64_t meta = at[2 * stride].load(std::memory_order_acquire);
     if (!answers_quickly(meta, call.context)) {
       if (!answers(meta, call.context)) continue;

@@ -319,5 +319,31 @@ TEST(HybridTlb, StandsAsideWhileFlushesAreManyAndComesBack) {
   EXPECT_EQ(hit.tlb_level, 0);
 }
 
+TEST(HybridTlb, StandsAsideWhereItMissesTooOftenAndComesBack) {
+  using Side = detail::HybridSide;
+  for (const bool by_arrays : {false, true}) {
+    HybridTlb tlb(64, 4, 4096, 4);
+    const auto lookup = [&](std::uint64_t vaddr, Hit& hit) {
+      bool found = false;
+      return by_arrays ? tlb.lookup(&vaddr, 1, {}, &hit, &found) == 1 : tlb.lookup(vaddr, {}, hit);
+    };
+    Entry e;
+    for (e.vaddr = 0x1000; e.vaddr <= std::uint64_t{Side::trial_misses} << 12; e.vaddr += 0x1000)
+      ASSERT_TRUE(tlb.insert(e, tlb.begin_fill()));
+    Hit hit;
+    for (std::uint64_t page = 1; page <= Side::trial_misses; ++page) ASSERT_TRUE(lookup(page << 12, hit));
+    for (std::uint32_t i = 0; i < Side::retry_length; ++i) {
+      ASSERT_TRUE(lookup(0x1000, hit));
+      ASSERT_EQ(hit.tlb_level, 1) << i;
+    }
+    ASSERT_TRUE(lookup(0x1000, hit));
+    ASSERT_TRUE(lookup(0x1000, hit));
+    EXPECT_EQ(hit.tlb_level, 0);
+    const TlbStats stats = tlb.stats();
+    EXPECT_EQ(stats.levels[0].lookups(), Side::trial_misses + Side::retry_length + 2);
+    EXPECT_EQ(stats.levels[0].flushed, 0U) << "standing aside loses nothing";
+  }
+}
+
 }  // namespace
 }  // namespace vm::mem::tlb

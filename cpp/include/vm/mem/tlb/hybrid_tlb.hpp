@@ -34,6 +34,11 @@ class HybridSide {
   static constexpr std::uint64_t few_lookups = 64;
   static constexpr unsigned hasty_limit = 2;
   static constexpr std::uint32_t bypass_length = 4096;
+  /// So does a level that misses too often: a miss costs several times what a hit saves. It is judged each time that
+  /// there were `trial_misses`, and keeps its place with `worthwhile_hits` for each of them.
+  static constexpr unsigned trial_misses = 512;
+  static constexpr std::uint64_t worthwhile_hits = 4;
+  static constexpr std::uint32_t retry_length = 32 * trial_misses;
 
   HybridSide(const ShardedTlb& shared, const CounterSet& counters, std::uint32_t entries, std::uint32_t ways);
 
@@ -60,6 +65,10 @@ class HybridSide {
     });
   }
   bool catch_up() noexcept;
+  void judge() noexcept;
+  void stand_aside(std::uint32_t lookups) noexcept;
+  std::size_t lookup_aside(const std::uint64_t* vaddr, std::size_t count, Context context, Hit* hit,
+                           bool* found) noexcept;
   bool lookup_after_news(std::uint64_t vaddr, Context context, Hit& hit) noexcept;
   bool lookup_shared(bool usable, std::uint64_t vaddr, Context context, Hit& hit) noexcept;
 
@@ -71,6 +80,8 @@ class HybridSide {
   bool settled_ = false;             // no flush up to seen_ is under way
   unsigned hasty_ = 0;               // times in a row that there was news within few look-ups
   std::uint64_t lookups_then_ = 0;   // at the last news
+  unsigned misses_on_trial_ = 0;     // since the level was last judged
+  std::uint64_t hits_then_ = 0;      // when it was
   PrivateLevel level_;
   Counts counts_;
   ShardedTlb::Reader reader_;
@@ -84,7 +95,7 @@ class HybridSide {
 /// what it has missed before it answers. Nobody waits for anybody.
 ///
 /// Level 0 of the statistics is the sum of the private levels, level 1 the shared one. A look-up that leaves a private
-/// level out because flushes follow each other too fast is a miss of level 0.
+/// level out because flushes follow each other too fast, or because it has missed too often, is a miss of level 0.
 class HybridTlb final : public Tlb {
  public:
   /// Sizes are entries, multiples of the ways. \throws InvalidConfig for another shape. \throws std::bad_alloc

@@ -10,7 +10,12 @@
 
 namespace vm::mem::tlb::detail {
 
-/// The sets as ShardedTlb lays them out, and what is asked of them.
+/// A set of a ShardedTlb is so many words of its own (the sequence first), then a tag, a frame and a meta of each way.
+inline constexpr std::size_t set_header_words = 4;
+/// From one set of four ways to the next.
+inline constexpr std::size_t usual_set_words = 16;
+
+/// The sets, and what is asked of them.
 struct ProbeCall {
   const Word* words;
   std::size_t set_words;  ///< from one set to the next

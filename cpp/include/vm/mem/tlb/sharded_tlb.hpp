@@ -111,7 +111,7 @@ class ShardedTlb final : public Tlb {
   // for each way a tag, a frame and a meta. With 4 ways that is exactly 128 bytes; the tags share the first line with
   // the sequence.
   static constexpr std::size_t alignment = 128;
-  static constexpr std::size_t header_words = 4;
+  static constexpr std::size_t header_words = detail::set_header_words;
   // Above what PackedEntry uses, a stored meta holds the sequence it was written at, so that a reader that clears
   // the prefetched flag by compare-exchange cannot mistake a later entry for the one it has read.
   static constexpr unsigned stamp_shift = 37;
@@ -129,6 +129,7 @@ class ShardedTlb final : public Tlb {
   static constexpr std::size_t words_per_set(unsigned stride) noexcept {
     return (header_words + 3 * stride + alignment / 8 - 1) / (alignment / 8) * (alignment / 8);
   }
+  static_assert(header_words + 3 * 4 == detail::usual_set_words && detail::usual_set_words * 8 == alignment);
   struct FreeWords {
     void operator()(Word* words) const noexcept { ::operator delete (words, std::align_val_t{alignment}); }
   };
@@ -180,7 +181,7 @@ template <class OnHit>
 VM_TLB_ALWAYS_INLINE inline ShardedTlb::Quick ShardedTlb::probe_quickly(std::uint64_t vaddr, unsigned size,
                                                                         Context context,
                                                                         OnHit&& on_hit) const noexcept {
-  const Set set{words_.get() + std::size_t{index_.masked(vaddr >> size)} * words_per_set(4), 4};
+  const Set set{words_.get() + std::size_t{index_.masked(vaddr >> size)} * detail::usual_set_words, 4};
   // Acquire pairs with the release at the end of a change: all of that change is seen.
   const std::uint64_t before = set.sequence().load(std::memory_order_acquire);
   const unsigned equal = detail::match4(&set.tag(0), tag_of(vaddr, size));
