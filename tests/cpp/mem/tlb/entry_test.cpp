@@ -2,7 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <random>
+
 #include "vm/mem/tlb/flush.hpp"
+#include "vm/mem/tlb/probe.hpp"
 
 namespace {
 
@@ -69,6 +72,42 @@ bool covers_sample(const FlushRequest& request, bool global) {
   e.global = global;
   const PackedEntry p = pack(e);
   return covers(request, p.tag, p.meta);
+}
+
+TEST(TlbEntry, AllWaysToMakeAHitMakeTheSame) {
+  namespace detail = vm::mem::tlb::detail;
+  std::mt19937_64 random(11);
+  for (int i = 0; i < 2000; ++i) {
+    Entry e = sample(12 + static_cast<unsigned>(random() % 46));
+    e.paddr = random() << e.size_log2;
+    e.rights = random() & 63;
+    e.usable = random() & 63;
+    e.level = static_cast<std::int8_t>(random() % 5);
+    e.global = random() % 2 == 0;
+    e.prefetched = random() % 2 == 0;
+    PackedEntry packed = pack(e);
+    packed.meta |= random() << 37;  // what a TLB may keep there is not the entry's
+    const std::uint64_t vaddr = e.vaddr | (random() & (e.page_size() - 1));
+    const Hit expected = hit_of(packed, vaddr);
+    Hit set, stored;
+    detail::set_hit(set, packed, vaddr);
+    detail::store_hit(stored, packed.frame, packed.meta, e.size_log2, vaddr);
+    for (const Hit& hit : {set, stored}) {
+      EXPECT_EQ(hit.paddr, expected.paddr);
+      EXPECT_EQ(hit.rights, expected.rights);
+      EXPECT_EQ(hit.usable, expected.usable);
+      EXPECT_EQ(hit.size_log2, expected.size_log2);
+      EXPECT_EQ(hit.level, expected.level);
+      EXPECT_EQ(hit.global, expected.global);
+      EXPECT_EQ(hit.prefetched, expected.prefetched);
+      EXPECT_EQ(hit.tlb_level, 0);
+    }
+    EXPECT_EQ(detail::answers_quickly(packed.meta, e.context), !e.prefetched);
+    const Context other_space{static_cast<std::uint16_t>(e.context.asid ^ 1), e.context.vmid};
+    const Context other_vm{e.context.asid, static_cast<std::uint16_t>(e.context.vmid ^ 1)};
+    EXPECT_EQ(detail::answers_quickly(packed.meta, other_space), e.global && !e.prefetched);
+    EXPECT_FALSE(detail::answers_quickly(packed.meta, other_vm));
+  }
 }
 
 TEST(TlbFlush, PagesAndRangesReachEveryPageThatTheyTouch) {

@@ -193,10 +193,10 @@ Outcome read_arrays_and_fill(T& tlb, Table& table, std::atomic<int>& reading, st
   std::array<std::uint64_t, length> vaddr{}, number{}, floor{};
   std::array<Hit, length> hit;
   std::array<bool, length> found{};
-  for (int step = 0; step < lookups_each / static_cast<int>(length); ++step) {
-    const Context context = Page{step % 2U}.context();
+  for (std::uint64_t step = 0; step < lookups_each / length; ++step) {
+    const Context context = Page{step % 2}.context();
     for (std::size_t i = 0; i < length; ++i) {
-      number[i] = random() % (page_count / 2) * 2 + step % 2U;  // of that address space
+      number[i] = random() % (page_count / 2) * 2 + step % 2;  // of that address space
       vaddr[i] = Page{number[i]}.vaddr();
       floor[i] = table.floor[number[i]].load(std::memory_order_acquire);
     }

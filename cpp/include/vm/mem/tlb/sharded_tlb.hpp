@@ -87,7 +87,7 @@ class ShardedTlb final : public Tlb {
   /// The first call of a thread allocates its counters; without memory for them the look-ups are not counted.
   bool lookup(std::uint64_t vaddr, Context context, Hit& hit) noexcept override;
   /// `count` look-ups in order: whether they hit in `found`, and then `hit`. Returns how many hit. Each is for itself
-  /// what the look-up of one address is; together they take half the time.
+  /// what the look-up of one address is.
   std::size_t lookup(const std::uint64_t* vaddr, std::size_t count, Context context, Hit* hit, bool* found) noexcept;
   bool contains(std::uint64_t vaddr, Context context) const noexcept override;
   FillTicket begin_fill() const noexcept override { return {log_.generation()}; }
