@@ -193,7 +193,8 @@ void Mmu::switch_to(const paging::PagingConfig& paging, tlb::Context context, bo
   context_ = context;
   tags_ = paging::has_tags(paging);
   if (!same_modes) {
-    flush(FlushRequest::all());
+    walk_cache_->reshape(cached_spans(*space_));
+    tlb_->flush(FlushRequest::all());
     tlb_->barrier();
   } else if (!keep) {
     flush(FlushRequest::asid(context));

@@ -1,0 +1,32 @@
+// What must not outlive a change: of the format, of the address space, of the tables, of what lies behind an address.
+
+#include <gtest/gtest.h>
+
+#include "support.hpp"
+
+namespace vm::mem {
+namespace {
+
+constexpr Access read_write = Access::read | Access::write;
+
+// A last-level table translates 4 MiB in 32-bit paging and 2 MiB in the others: a walk cache that kept the old spans
+// would begin the walk of a second 2 MiB at the table of the first.
+TEST(MmuStale, TablesOfAnotherFormatHaveOtherSpans) {
+  paging::X86Config two = long_mode(0x1000);
+  two.levels = 2;
+  Mmu mmu(GuestMemory::anonymous(16 * mib), two);
+  mmu.switch_to(long_mode(0x2000), {});
+  mmu.map_page(GuestVirtual(0x40'0000), GuestPhysical(0x5000), read_write);
+  mmu.map_page(GuestVirtual(0x60'0000), GuestPhysical(0x6000), read_write);
+  EXPECT_EQ(mmu.translate(GuestVirtual(0x40'0000)).paddr, 0x5000U);
+  EXPECT_EQ(mmu.translate(GuestVirtual(0x60'0000)).paddr, 0x6000U);
+
+  mmu.switch_to(two, {});
+  mmu.map_page(GuestVirtual(0x80'0000), GuestPhysical(0x7000), read_write);
+  mmu.map_page(GuestVirtual(0xA0'0000), GuestPhysical(0x8000), read_write);
+  EXPECT_EQ(mmu.translate(GuestVirtual(0x80'0000)).paddr, 0x7000U);
+  EXPECT_EQ(mmu.translate(GuestVirtual(0xA0'0000)).paddr, 0x8000U);
+}
+
+}  // namespace
+}  // namespace vm::mem
