@@ -110,6 +110,8 @@ Translation Mmu::walk(const RegionTable& regions, std::uint64_t vaddr, Access ac
   // A fault is never taken from a cached table: the tables themselves have the last word.
   if (!cached || !t.ok()) t = space_->walk(regions, GuestVirtual(vaddr), access, privilege, nullptr, 0, record);
   if (!t.ok()) return t;
+  // A table whose entry has no accessed flag yet must not be found without it: SDM vol. 3 section 4.10.3.1.
+  if (config_.paging.update_accessed_dirty && access == Access::none) return t;
   for (int level = record.top - 1; level >= t.level; --level)
     walk_cache_->insert(vaddr, context_, {record.tables[level].table, record.tables[level].allowances, level}, ticket);
   return t;

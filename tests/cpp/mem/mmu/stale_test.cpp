@@ -28,5 +28,29 @@ TEST(MmuStale, TablesOfAnotherFormatHaveOtherSpans) {
   EXPECT_EQ(mmu.translate(GuestVirtual(0xA0'0000)).paddr, 0x8000U);
 }
 
+
+TEST(MmuStale, TablesThatWereOnlyLookedAtStillGetTheirAccessedFlag) {
+  MmuConfig config;
+  config.paging.update_accessed_dirty = true;
+  auto memory = GuestMemory::anonymous(mib);
+  Mmu mmu(memory, long_mode(), config);
+  mmu.map_page(GuestVirtual(0), GuestPhysical(0x5000), read_write);
+  paging::WalkRecord record;
+  mmu.space()->walk(*memory->table(), GuestVirtual(0), Access::none, Privilege::supervisor, nullptr, 0, record);
+  const auto entry = [&](int level) {
+    std::uint64_t value = 0;
+    memory->read(record.tables[level].table, &value, sizeof value);
+    return value;
+  };
+  for (int level = 0; level < 4; ++level) {
+    const std::uint64_t unused = entry(level) & ~std::uint64_t{0x60};
+    memory->write(record.tables[level].table, &unused, sizeof unused);
+  }
+  mmu.translate(GuestVirtual(0), Access::none);
+  for (int level = 0; level < 4; ++level) EXPECT_EQ(entry(level) & 0x20, 0U) << level;
+  mmu.translate(GuestVirtual(0));
+  for (int level = 0; level < 4; ++level) EXPECT_EQ(entry(level) & 0x20, 0x20U) << level;
+}
+
 }  // namespace
 }  // namespace vm::mem
