@@ -197,10 +197,10 @@ void Mmu::switch_to(const paging::PagingConfig& paging, tlb::Context context, bo
   if (!same_modes) {
     walk_cache_->reshape(cached_spans(*space_));
     tlb_->flush(FlushRequest::all());
-    tlb_->barrier();
   } else if (!keep) {
     flush(FlushRequest::asid(context));
   }
+  tlb_->barrier();  // what waits must not let the translations of one address space answer for another
 }
 
 void Mmu::reconfigure(const tlb::TlbConfig& tlb, const tlb::WalkCacheConfig& walk_cache,

@@ -52,5 +52,19 @@ TEST(MmuStale, TablesThatWereOnlyLookedAtStillGetTheirAccessedFlag) {
   for (int level = 0; level < 4; ++level) EXPECT_EQ(entry(level) & 0x20, 0x20U) << level;
 }
 
+
+TEST(MmuStale, NoPolicyKeepsTranslationsOfTheAddressSpaceBefore) {
+  for (const tlb::FlushPolicy policy : {tlb::FlushPolicy::batched, tlb::FlushPolicy::delayed}) {
+    MmuConfig config;
+    config.tlb.flush_policy = policy;
+    config.tlb.flush_delay_ns = UINT64_MAX;
+    Mmu mmu(GuestMemory::anonymous(mib), long_mode(0x1000), config);
+    mmu.map_page(GuestVirtual(0x7000), GuestPhysical(0x5000), read_write);
+    mmu.translate(GuestVirtual(0x7000));
+    mmu.switch_to(long_mode(0x2000), {});
+    EXPECT_FALSE(mmu.try_translate(GuestVirtual(0x7000)).ok());
+  }
+}
+
 }  // namespace
 }  // namespace vm::mem
