@@ -66,5 +66,23 @@ TEST(MmuStale, NoPolicyKeepsTranslationsOfTheAddressSpaceBefore) {
   }
 }
 
+
+TEST(MmuStale, MemoryThatIsAddedLaterHidesThePartOfADeviceThatItCovers) {
+  class Ones final : public MmioHandler {
+    std::uint64_t read(std::uint64_t, unsigned) override { return UINT64_MAX; }
+    void write(std::uint64_t, unsigned, std::uint64_t) override {}
+  };
+  auto memory = GuestMemory::anonymous(mib);
+  Mmu mmu(memory, long_mode());
+  mmu.mmio().add({0x20'0000, 0x1000, all_mmio_widths, "ones", std::make_shared<Ones>()});
+  mmu.map_page(GuestVirtual(0x7000), GuestPhysical(0x20'0000), read_write);
+  memory->add(*GuestMemory::anonymous(0x1000, 0x20'0804));
+  EXPECT_EQ(mmu.load<std::uint64_t>(GuestVirtual(0x7800)), 0xFFFF'FFFFU);
+  std::uint64_t words[2] = {};
+  mmu.read(GuestVirtual(0x77F8), words, sizeof words);
+  EXPECT_EQ(words[0], UINT64_MAX);
+  EXPECT_EQ(words[1], 0xFFFF'FFFFU);
+}
+
 }  // namespace
 }  // namespace vm::mem
