@@ -128,12 +128,14 @@ void Mmu::fill(const Translation& t, const WalkRecord& record, bool prefetched, 
 void Mmu::prefetch(std::uint64_t vaddr, bool first_use) {
   if (!tlb_->prefetching()) return;
   tlb_->advise(vaddr, first_use, context_, [this](std::uint64_t candidate) {
+    const std::uint64_t before = walk_cache_->begin_fill();
     const tlb::FillTicket ticket = tlb_->begin_fill();
     WalkRecord record;
     // No access: nothing is checked and no A flag is set. What the entry may be used for is decided at its use.
     const Translation t = walk(regions_.get(), candidate, Access::none, Privilege::supervisor, record);
     counters_.add(prefetch_walks);
-    if (!t.ok() || record.usable == 0) return false;
+    // As for a demanded walk, but one that was overtaken is not worth another.
+    if (!t.ok() || record.usable == 0 || walk_cache_->begin_fill() != before) return false;
     fill(t, record, true, ticket);
     return true;
   });
