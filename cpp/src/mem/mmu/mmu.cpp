@@ -141,24 +141,38 @@ void Mmu::prefetch(std::uint64_t vaddr, bool first_use) {
   });
 }
 
+/// `change()`, and when it throws, what other threads may have cached meanwhile of what it had to take back is forgotten.
+template <class Change>
+auto Mmu::change_tables(std::uint64_t vaddr, std::uint64_t size, Change&& change) {
+  try {
+    return change();
+  } catch (...) {
+    forget(vaddr, size);
+    throw;
+  }
+}
+
 void Mmu::map(const paging::MapRequest& request) {
   const std::lock_guard<std::mutex> lock(change_);
-  space_->map(request);
+  change_tables(request.vaddr, request.size, [&] { space_->map(request); });
   // Nothing of the range was in a TLB, but tables above it may have changed.
   forget_tables(request.vaddr, request.size);
 }
 
 std::uint64_t Mmu::unmap(std::uint64_t vaddr, std::uint64_t size) {
   const std::lock_guard<std::mutex> lock(change_);
-  const std::uint64_t unmapped = space_->unmap(vaddr, size);
-  forget_tables(vaddr, size);
-  tlb_->flush(FlushRequest::range(paging::untagged(space_->config(), vaddr), size, context_));
+  const std::uint64_t unmapped = change_tables(vaddr, size, [&] { return space_->unmap(vaddr, size); });
+  forget(vaddr, size);
   return unmapped;
 }
 
 void Mmu::protect(std::uint64_t vaddr, std::uint64_t size, Access access, std::optional<bool> user) {
   const std::lock_guard<std::mutex> lock(change_);
-  space_->protect(vaddr, size, access, user);
+  change_tables(vaddr, size, [&] { space_->protect(vaddr, size, access, user); });
+  forget(vaddr, size);
+}
+
+void Mmu::forget(std::uint64_t vaddr, std::uint64_t size) {
   forget_tables(vaddr, size);
   tlb_->flush(FlushRequest::range(paging::untagged(space_->config(), vaddr), size, context_));
 }
