@@ -84,5 +84,21 @@ TEST(MmuStale, MemoryThatIsAddedLaterHidesThePartOfADeviceThatItCovers) {
   EXPECT_EQ(words[1], 0xFFFF'FFFFU);
 }
 
+
+// A walk of lazy memory waits for a page source, and a walk of Python's for the GIL: whoever has that may ask this.
+TEST(UnifiedTlb, StatisticsDoNotWaitForAWalk) {
+  tlb::TlbConfig config;
+  config.enable_prefetch = true;
+  UnifiedTlb tlb(config);
+  unsigned walked = 0;
+  for (std::uint64_t page = 0; page < 200; ++page)
+    tlb.advise(page << 12, false, {}, [&](std::uint64_t candidate) {
+      ++walked;
+      tlb.advise(candidate, false, {}, [](std::uint64_t) -> bool { throw InvalidConfig("nobody else walks now"); });
+      return !tlb.describe_prefetcher().empty() && tlb.prefetch_report().advice.events != 0;
+    });
+  EXPECT_GT(walked, 100U);
+}
+
 }  // namespace
 }  // namespace vm::mem
