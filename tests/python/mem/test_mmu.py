@@ -327,3 +327,18 @@ def test_arguments_that_cannot_be() -> None:
         Mmu(memory, X86(root=0x1000), walk_cache=(1 << 21, 0, 0, 0))
     with pytest.raises(InvalidConfig, match=r"2\*\*64"):
         Mmu(memory, X86(root=0x1000)).read(-1, 1)
+
+
+def test_the_end_of_a_device_may_use_the_devices(mmu: Mmu) -> None:
+    counted: list[int] = []
+
+    class Device:
+        def read(self, offset: int, width: int) -> int:
+            return 0
+
+        def __del__(self) -> None:
+            counted.append(len(mmu.mmio))
+
+    mmu.mmio.add(0x8000_0000, 0x1000, read=Device().read)
+    assert mmu.mmio.remove(0x8000_0000)
+    assert counted == [0]

@@ -90,13 +90,15 @@ void MmioManager::add(MmioRange range) {
 }
 
 bool MmioManager::remove(std::uint64_t base) {
+  // Goes after the lock does: the end of a handler may run anything, and may have to wait for others that come here.
+  std::shared_ptr<const Ranges> before;
   const std::lock_guard<std::mutex> lock(mutex_);
   auto ranges = std::make_shared<Ranges>(*ranges_);
   const auto found =
       std::find_if(ranges->begin(), ranges->end(), [&](const MmioRange& range) { return range.base == base; });
   if (found == ranges->end()) return false;
   ranges->erase(found);
-  ranges_ = std::move(ranges);
+  before = std::exchange(ranges_, std::move(ranges));
   return true;
 }
 

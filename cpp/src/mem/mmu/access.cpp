@@ -33,7 +33,11 @@ Mmu::Piece Mmu::piece(std::uint64_t vaddr, std::uint64_t size, Access access, Pr
   const Region* region = regions.find(paddr);
   if (region == nullptr) {
     if (!mmio_.contains(paddr)) throw_nothing_there(paddr, access);
-    return {paddr, std::min(size, mmio_.last_of(paddr) - paddr + 1), nullptr};
+    size = std::min(size, mmio_.last_of(paddr) - paddr + 1);
+    // Memory that was added after the device hides what it covers.
+    for (const Region& above : regions.regions())
+      if (above.base > paddr) size = std::min(size, above.base - paddr);
+    return {paddr, size, nullptr};
   }
   const std::uint64_t here = std::min(size, region->last() - paddr + 1);
   if (has(access, Access::write)) regions.require_writable(paddr, here, "write");

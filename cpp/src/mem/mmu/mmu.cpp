@@ -110,6 +110,8 @@ Translation Mmu::walk(const RegionTable& regions, std::uint64_t vaddr, Access ac
   // A fault is never taken from a cached table: the tables themselves have the last word.
   if (!cached || !t.ok()) t = space_->walk(regions, GuestVirtual(vaddr), access, privilege, nullptr, 0, record);
   if (!t.ok()) return t;
+  // A table whose entry has no accessed flag yet must not be found without it: SDM vol. 3 section 4.10.3.1.
+  if (config_.paging.update_accessed_dirty && access == Access::none) return t;
   for (int level = record.top - 1; level >= t.level; --level)
     walk_cache_->insert(vaddr, context_, {record.tables[level].table, record.tables[level].allowances, level}, ticket);
   return t;
@@ -149,24 +151,38 @@ std::size_t Mmu::preheat(const std::uint64_t* vaddr, std::size_t count) {
   return filled;
 }
 
+/// `change()`, and when it throws, what other threads may have cached meanwhile of what it had to take back is forgotten.
+template <class Change>
+auto Mmu::change_tables(std::uint64_t vaddr, std::uint64_t size, Change&& change) {
+  try {
+    return change();
+  } catch (...) {
+    forget(vaddr, size);
+    throw;
+  }
+}
+
 void Mmu::map(const paging::MapRequest& request) {
   const std::lock_guard<std::mutex> lock(change_);
-  space_->map(request);
+  change_tables(request.vaddr, request.size, [&] { space_->map(request); });
   // Nothing of the range was in a TLB, but tables above it may have changed.
   forget_tables(request.vaddr, request.size);
 }
 
 std::uint64_t Mmu::unmap(std::uint64_t vaddr, std::uint64_t size) {
   const std::lock_guard<std::mutex> lock(change_);
-  const std::uint64_t unmapped = space_->unmap(vaddr, size);
-  forget_tables(vaddr, size);
-  tlb_->flush(FlushRequest::range(paging::untagged(space_->config(), vaddr), size, context_));
+  const std::uint64_t unmapped = change_tables(vaddr, size, [&] { return space_->unmap(vaddr, size); });
+  forget(vaddr, size);
   return unmapped;
 }
 
 void Mmu::protect(std::uint64_t vaddr, std::uint64_t size, Access access, std::optional<bool> user) {
   const std::lock_guard<std::mutex> lock(change_);
-  space_->protect(vaddr, size, access, user);
+  change_tables(vaddr, size, [&] { space_->protect(vaddr, size, access, user); });
+  forget(vaddr, size);
+}
+
+void Mmu::forget(std::uint64_t vaddr, std::uint64_t size) {
   forget_tables(vaddr, size);
   tlb_->flush(FlushRequest::range(paging::untagged(space_->config(), vaddr), size, context_));
 }
@@ -205,11 +221,12 @@ void Mmu::switch_to(const paging::PagingConfig& paging, tlb::Context context, bo
   context_ = context;
   tags_ = paging::has_tags(paging);
   if (!same_modes) {
-    flush(FlushRequest::all());
-    tlb_->barrier();
+    walk_cache_->reshape(cached_spans(*space_));
+    tlb_->flush(FlushRequest::all());
   } else if (!keep) {
     flush(FlushRequest::asid(context));
   }
+  tlb_->barrier();  // what waits must not let the translations of one address space answer for another
 }
 
 void Mmu::reconfigure(const tlb::TlbConfig& tlb, const tlb::WalkCacheConfig& walk_cache,

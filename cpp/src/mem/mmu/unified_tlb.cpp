@@ -150,13 +150,29 @@ std::uint64_t UnifiedTlb::next_waiting() noexcept {
   return page;
 }
 
-void UnifiedTlb::settle(std::uint64_t page, bool filled) noexcept {
-  if (!filled) {
-    prefetcher_->outcome(page, prefetch::Outcome::refused);
-    return;
+unsigned UnifiedTlb::choose(std::uint64_t page, bool first_use, tlb::Context context,
+                            std::array<std::uint64_t, walks_per_event>& pages) noexcept {
+  const std::lock_guard<std::mutex> lock(prefetching_);
+  learn(page, first_use);
+  unsigned count = 0;
+  while (count < walks_per_event && waiting_ != 0) {
+    pages[count] = next_waiting();
+    if (!tlb_->contains(pages[count] << page_shift, context)) ++count;
   }
-  unused_.insert(page, {},
-                 [&](std::uint64_t gone, const Nothing&) { prefetcher_->outcome(gone, prefetch::Outcome::useless); });
+  return count;
+}
+
+void UnifiedTlb::settle(const std::array<std::uint64_t, walks_per_event>& pages,
+                        const std::array<bool, walks_per_event>& filled, unsigned count) noexcept {
+  const std::lock_guard<std::mutex> lock(prefetching_);
+  for (unsigned i = 0; i < count; ++i) {
+    if (!filled[i]) {
+      prefetcher_->outcome(pages[i], prefetch::Outcome::refused);
+      continue;
+    }
+    unused_.insert(pages[i], {},
+                   [&](std::uint64_t gone, const Nothing&) { prefetcher_->outcome(gone, prefetch::Outcome::useless); });
+  }
 }
 
 PrefetchReport UnifiedTlb::prefetch_report() const {

@@ -48,6 +48,11 @@ WalkCache::WalkCache(const WalkCacheConfig& config, const std::array<unsigned, w
   }
 }
 
+void WalkCache::reshape(const std::array<unsigned, walk_cache_levels>& span_log2) noexcept {
+  flush(FlushRequest::all());
+  for (std::size_t n = 0; n < levels_.size(); ++n) levels_[n].span_log2 = span_log2[n];
+}
+
 WalkCache::Slot& WalkCache::Level::slot(std::uint64_t vaddr, std::uint32_t context) const noexcept {
   // Contexts use the same upper addresses: a multiple of the context (Fibonacci hashing) spreads them.
   const std::uint64_t number = (vaddr >> span_log2) + (context * std::uint64_t{0x9E37'79B9} >> 16);

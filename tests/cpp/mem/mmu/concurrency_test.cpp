@@ -104,6 +104,25 @@ TEST_P(MmuConcurrencyTest, WordsAreAtomic) {
   EXPECT_EQ(mmu.load<std::uint64_t>(GuestVirtual(0x7008)), 2 * rounds);
 }
 
+// A map that finds its last page taken has written the others for a moment.
+TEST_P(MmuConcurrencyTest, AFailedChangeLeavesNothingInTheTlb) {
+  constexpr std::uint64_t base = 0x4000'0000, pages = 256;
+  Mmu mmu(GuestMemory::anonymous(16 * mib), long_mode(), GetParam().config);
+  mmu.map_page(GuestVirtual(base + (pages - 1) * 4096), GuestPhysical(0x5000), read_write);
+  std::atomic<bool> stop{false};
+  std::thread reader([&] {
+    while (!stop) mmu.try_translate(GuestVirtual(base));
+  });
+  bool stale = false;
+  for (int i = 0; i < 500 && !stale; ++i) {
+    EXPECT_THROW(mmu.map({base, 0x10'0000, pages * 4096, read_write, false, std::nullopt}), InvalidConfig);
+    stale = mmu.try_translate(GuestVirtual(base)).ok();
+  }
+  stop = true;
+  reader.join();
+  EXPECT_FALSE(stale);
+}
+
 INSTANTIATE_TEST_SUITE_P(Configs, MmuConcurrencyTest, testing::ValuesIn(mmu_configs()),
                          [](const auto& i) { return i.param.name; });
 

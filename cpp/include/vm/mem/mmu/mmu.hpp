@@ -148,6 +148,9 @@ class Mmu {
   void forget_tables(std::uint64_t vaddr, std::uint64_t size);
   void walk_batch(const std::uint64_t* vaddr, std::size_t count, std::uint64_t* paddr, paging::PackedInfo* info,
                   const paging::BatchRequest& request);
+  void forget(std::uint64_t vaddr, std::uint64_t size);
+  template <class Change>
+  auto change_tables(std::uint64_t vaddr, std::uint64_t size, Change&& change);
   void go_around(const std::uint64_t* vaddr, std::size_t count, std::uint64_t* paddr, paging::PackedInfo* info,
                  const paging::BatchRequest& request, std::size_t fill_interval);
   paging::Translation finish(const paging::Translation& t, const paging::WalkRecord& record, tlb::FillTicket ticket);

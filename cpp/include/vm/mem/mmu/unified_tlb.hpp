@@ -87,16 +87,14 @@ class UnifiedTlb {
   /// waiting for.
   template <class Walk>
   void advise(std::uint64_t vaddr, bool first_use, tlb::Context context, Walk&& walk) {
-    std::unique_lock<std::mutex> lock(prefetching_, std::try_to_lock);
-    if (!lock.owns_lock() || prefetcher_ == nullptr) return;
-    learn(vaddr >> page_shift, first_use);
-    for (unsigned walks = 0; walks < walks_per_event && waiting_ != 0;) {
-      const std::uint64_t page = next_waiting();
-      const std::uint64_t candidate = page << page_shift;
-      if (tlb_->contains(candidate, context)) continue;
-      ++walks;
-      settle(page, walk(candidate));
-    }
+    const std::unique_lock<std::mutex> mine(advising_, std::try_to_lock);
+    if (!mine.owns_lock() || prefetcher_ == nullptr) return;
+    std::array<std::uint64_t, walks_per_event> pages{};
+    const unsigned count = choose(vaddr >> page_shift, first_use, context, pages);
+    // Without the other lock: a walk may wait for anybody, and others ask for the statistics meanwhile.
+    std::array<bool, walks_per_event> filled{};
+    for (unsigned i = 0; i < count; ++i) filled[i] = walk(pages[i] << page_shift);
+    if (count != 0) settle(pages, filled, count);
   }
   static constexpr unsigned walks_per_event = 4;
 
@@ -106,13 +104,18 @@ class UnifiedTlb {
 
   void learn(std::uint64_t page, bool first_use) noexcept;
   std::uint64_t next_waiting() noexcept;
-  void settle(std::uint64_t page, bool filled) noexcept;
+  /// Learns, and takes the pages that are to be walked now from the queue. Returns how many.
+  unsigned choose(std::uint64_t page, bool first_use, tlb::Context context,
+                  std::array<std::uint64_t, walks_per_event>& pages) noexcept;
+  void settle(const std::array<std::uint64_t, walks_per_event>& pages, const std::array<bool, walks_per_event>& filled,
+              unsigned count) noexcept;
 
   tlb::TlbConfig config_;
   std::unique_ptr<Inside> tlb_;
   std::unique_ptr<tlb::FlushQueue> queue_;
 
-  mutable std::mutex prefetching_;  ///< guards what follows
+  std::mutex advising_;             ///< held by the one thread in `advise`, also while it walks
+  mutable std::mutex prefetching_;  ///< guards what follows; taken after `advising_`, never while something is walked
   std::unique_ptr<prefetch::Prefetcher> prefetcher_;
   std::array<std::uint64_t, queue_size> ring_{};  ///< candidates that wait for their walk, oldest first
   std::size_t first_ = 0;

@@ -52,6 +52,9 @@ class WalkCache {
   /// InvalidConfig for more than 2^20 entries in a level.
   WalkCache(const WalkCacheConfig& config, const std::array<unsigned, walk_cache_levels>& span_log2);
 
+  /// Forgets everything, and from now on caches the tables of another format. Must be alone.
+  void reshape(const std::array<unsigned, walk_cache_levels>& span_log2) noexcept;
+
   /// To be taken before the page tables are read, as `Tlb::begin_fill`.
   std::uint64_t begin_fill() const noexcept { return generation_.load(std::memory_order_acquire); }
 
