@@ -141,7 +141,8 @@ void Mmu::prefetch(std::uint64_t vaddr, bool first_use) {
   });
 }
 
-/// `change()`, and when it throws, what other threads may have cached meanwhile of what it had to take back is forgotten.
+/// `change()`, and when it throws, what other threads may have cached meanwhile of what it had to take back is
+/// forgotten.
 template <class Change>
 auto Mmu::change_tables(std::uint64_t vaddr, std::uint64_t size, Change&& change) {
   try {
