@@ -57,7 +57,7 @@ class Mmu::Batch {
     }
     walk_paddr_.resize(missed_.size());
     walk_info_.resize(missed_.size());
-    mmu_.walk_batch(walk_vaddr_.data(), missed_.size(), walk_paddr_.data(), walk_info_.data(), request_);
+    mmu_.walk_all(walk_vaddr_.data(), missed_.size(), walk_paddr_.data(), walk_info_.data(), request_);
     for (std::size_t m = 0; m < missed_.size(); ++m) {
       paddr_[missed_[m]] = walk_paddr_[m];
       info_[missed_[m]] = walk_info_[m];
@@ -108,14 +108,23 @@ void Mmu::translate(const std::uint64_t* vaddr, std::size_t count, std::uint64_t
   }
 }
 
-void Mmu::walk_batch(const std::uint64_t* vaddr, std::size_t count, std::uint64_t* paddr, PackedInfo* info,
-                     const BatchRequest& request) {
-  // As in walk_and_fill: a change of the tables may have overtaken some of the walks.
-  const std::uint64_t before = walk_cache_->begin_fill();
-  space_->translate(vaddr, count, paddr, info, request);
-  if (walk_cache_->begin_fill() == before) return;
+void Mmu::walk_all(const std::uint64_t* vaddr, std::size_t count, std::uint64_t* paddr, PackedInfo* info,
+                   const BatchRequest& request) {
+  // The batch walker keeps tables for as long as it works. As in walk_and_fill, one that was freed may hold another's
+  // entries by the time that it is read again.
+  constexpr int attempts = 3;
+  bool stopped = false;
+  BatchRequest watched = request;
+  if (request.keep_going) watched.keep_going = [&] { return !(stopped = stopped || !request.keep_going()); };
+  for (int attempt = 0; attempt < attempts; ++attempt) {
+    const std::uint64_t before = walk_cache_->begin_fill();
+    space_->translate(vaddr, count, paddr, info, watched);
+    if (stopped || walk_cache_->begin_fill() == before) return;
+  }
+  // `keep_going` may wait for what a thread holds that waits for this lock (Python's GIL).
+  watched.keep_going = nullptr;
   const std::lock_guard<std::mutex> lock(change_);
-  space_->translate(vaddr, count, paddr, info, request);
+  space_->translate(vaddr, count, paddr, info, watched);
 }
 
 void Mmu::go_around(const std::uint64_t* vaddr, std::size_t count, std::uint64_t* paddr, PackedInfo* info,
@@ -123,7 +132,7 @@ void Mmu::go_around(const std::uint64_t* vaddr, std::size_t count, std::uint64_t
   for (std::size_t i = 0; fill_interval != 0 && i < count; i += fill_interval)
     if (!tlb_->contains(vaddr[i], context_)) miss(vaddr[i], request.access, request.privilege);
   const Clock::time_point start = Clock::now();
-  walk_batch(vaddr, count, paddr, info, request);
+  walk_all(vaddr, count, paddr, info, request);
   if (count >= BatchGuide::smallest_measured && request.threads == 1)
     guide_.record_walker(nanoseconds_since(start), count);
   counters_.add(bypassed, count);

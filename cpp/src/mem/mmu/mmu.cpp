@@ -151,7 +151,8 @@ std::size_t Mmu::preheat(const std::uint64_t* vaddr, std::size_t count) {
   return filled;
 }
 
-/// `change()`, and when it throws, what other threads may have cached meanwhile of what it had to take back is forgotten.
+/// `change()`, and when it throws, what other threads may have cached meanwhile of what it had to take back is
+/// forgotten.
 template <class Change>
 auto Mmu::change_tables(std::uint64_t vaddr, std::uint64_t size, Change&& change) {
   try {

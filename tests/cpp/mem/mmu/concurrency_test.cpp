@@ -123,6 +123,36 @@ TEST_P(MmuConcurrencyTest, AFailedChangeLeavesNothingInTheTlb) {
   EXPECT_FALSE(stale);
 }
 
+// The frame of the table below the first address is freed and becomes the one below the second, where another index is
+// in use. A batch that goes on reading it must not answer with what the second address is mapped to.
+TEST_P(MmuConcurrencyTest, BatchesInventNothing) {
+  constexpr std::uint64_t first = 0x4000'0000, never = first + 0x5000, second = 0x4020'5000;
+  Mmu mmu(GuestMemory::anonymous(16 * mib), long_mode(), GetParam().config);
+  std::atomic<bool> stop{false};
+  bool invented = false;
+  std::thread reader([&] {
+    std::vector<std::uint64_t> vaddr(20'000), paddr(vaddr.size());
+    std::vector<paging::PackedInfo> info(vaddr.size());
+    for (std::size_t i = 0; i < vaddr.size(); ++i) vaddr[i] = i % 2 == 0 ? first : never;
+    while (!stop) {
+      mmu.translate(vaddr.data(), vaddr.size(), paddr.data(), info.data());
+      for (std::size_t i = 0; i < vaddr.size(); ++i)
+        invented |= !paging::is_fault(info[i]) && (vaddr[i] == never || paddr[i] != 0x5000);
+    }
+  });
+  for (int i = 0; i < 1500; ++i) {
+    mmu.map_page(GuestVirtual(first), GuestPhysical(0x5000), read_write);
+    for (int wait = 0; wait < 50; ++wait) mmu.try_translate(GuestVirtual(first));
+    mmu.unmap_page(GuestVirtual(first));
+    mmu.map_page(GuestVirtual(second), GuestPhysical(0x6000), read_write);
+    for (int wait = 0; wait < 50; ++wait) mmu.try_translate(GuestVirtual(second));
+    mmu.unmap_page(GuestVirtual(second));
+  }
+  stop = true;
+  reader.join();
+  EXPECT_FALSE(invented);
+}
+
 INSTANTIATE_TEST_SUITE_P(Configs, MmuConcurrencyTest, testing::ValuesIn(mmu_configs()),
                          [](const auto& i) { return i.param.name; });
 

@@ -28,7 +28,6 @@ TEST(MmuStale, TablesOfAnotherFormatHaveOtherSpans) {
   EXPECT_EQ(mmu.translate(GuestVirtual(0xA0'0000)).paddr, 0x8000U);
 }
 
-
 TEST(MmuStale, TablesThatWereOnlyLookedAtStillGetTheirAccessedFlag) {
   MmuConfig config;
   config.paging.update_accessed_dirty = true;
@@ -52,7 +51,6 @@ TEST(MmuStale, TablesThatWereOnlyLookedAtStillGetTheirAccessedFlag) {
   for (int level = 0; level < 4; ++level) EXPECT_EQ(entry(level) & 0x20, 0x20U) << level;
 }
 
-
 TEST(MmuStale, NoPolicyKeepsTranslationsOfTheAddressSpaceBefore) {
   for (const tlb::FlushPolicy policy : {tlb::FlushPolicy::batched, tlb::FlushPolicy::delayed}) {
     MmuConfig config;
@@ -65,7 +63,6 @@ TEST(MmuStale, NoPolicyKeepsTranslationsOfTheAddressSpaceBefore) {
     EXPECT_FALSE(mmu.try_translate(GuestVirtual(0x7000)).ok());
   }
 }
-
 
 TEST(MmuStale, MemoryThatIsAddedLaterHidesThePartOfADeviceThatItCovers) {
   class Ones final : public MmioHandler {
@@ -83,7 +80,6 @@ TEST(MmuStale, MemoryThatIsAddedLaterHidesThePartOfADeviceThatItCovers) {
   EXPECT_EQ(words[0], UINT64_MAX);
   EXPECT_EQ(words[1], 0xFFFF'FFFFU);
 }
-
 
 // A walk of lazy memory waits for a page source, and a walk of Python's for the GIL: whoever has that may ask this.
 TEST(UnifiedTlb, StatisticsDoNotWaitForAWalk) {

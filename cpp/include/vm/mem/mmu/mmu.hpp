@@ -146,13 +146,13 @@ class Mmu {
   void prefetch(std::uint64_t vaddr, bool first_use);
   bool prefetch_page(std::uint64_t vaddr);
   void forget_tables(std::uint64_t vaddr, std::uint64_t size);
-  void walk_batch(const std::uint64_t* vaddr, std::size_t count, std::uint64_t* paddr, paging::PackedInfo* info,
-                  const paging::BatchRequest& request);
   void forget(std::uint64_t vaddr, std::uint64_t size);
   template <class Change>
   auto change_tables(std::uint64_t vaddr, std::uint64_t size, Change&& change);
   void go_around(const std::uint64_t* vaddr, std::size_t count, std::uint64_t* paddr, paging::PackedInfo* info,
                  const paging::BatchRequest& request, std::size_t fill_interval);
+  void walk_all(const std::uint64_t* vaddr, std::size_t count, std::uint64_t* paddr, paging::PackedInfo* info,
+                const paging::BatchRequest& request);
   paging::Translation finish(const paging::Translation& t, const paging::WalkRecord& record, tlb::FillTicket ticket);
   /// Cuts an access at its borders and checks all of it.
   std::vector<Piece> pieces(std::uint64_t vaddr, std::uint64_t size, Access access, Privilege privilege);
