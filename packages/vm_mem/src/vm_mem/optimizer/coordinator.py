@@ -27,7 +27,7 @@ MOST_PHASES = 16
 _FILLING = 0.02
 """New TLB entries per translation, above which a window after a change says little of what the setting will cost."""
 _HOPELESS = 2.0
-"""A trial that costs so many times the best is not prolonged."""
+"""A trial that costs so many times the best, with a TLB that is full, is not prolonged."""
 _DWELL = 4
 _LONGEST_DWELL = 64
 """Windows between two switches to known phases that one look is enough for: the least and the most."""
@@ -144,7 +144,7 @@ class Optimizer:
 
         To be called between pieces of work; most calls only add to a window. elapsed_ns: what the work took, needed for
         the objective ``"time"``. addresses: some successive addresses of the work, so that phases are told apart by
-        what they look like too; 512 are looked at, once a window.
+        what they look like too; 2048 are looked at, once a window.
         """
         if elapsed_ns is not None and elapsed_ns < 0:
             raise InvalidConfig(f"elapsed_ns is {elapsed_ns}; time does not run backwards")
@@ -211,7 +211,7 @@ class Optimizer:
         """Whether another window would say more: the TLB is still filling, or a clock may have been disturbed."""
         if self._trials is not None:
             phase = self._phases[-1]
-            if window.cost_ns > _HOPELESS * phase.cost_ns(phase.cheapest()):
+            if not filling and window.cost_ns > _HOPELESS * phase.cost_ns(phase.cheapest()):
                 return False
             if self._watch.weights is None and self._previous is None:
                 return True
@@ -348,13 +348,20 @@ def default_settings(mmu: Mmu, *, timed: bool) -> tuple[Setting, ...]:
     base = mmu.tlb.config
     if base.levels:
         return (Setting(base, mmu.walk_cache), Setting(base, NO_WALK_CACHE))
-    return grid(
-        base,
-        strategies=("multi_level", "concurrent", "hybrid") if timed else (),
-        sizes=dict.fromkeys(((64, 0, 1024), (base.l1_size, base.l2_size, base.l3_size), (256, 2048, 16384))),
-        prefetch_distances=sorted({0, base.prefetch_distance, 16}),
-        walk_caches=(WALK_CACHE, NO_WALK_CACHE),
-    )
+    present, large = (base.l1_size, base.l2_size, base.l3_size), (256, 2048, 16384)
+    found: list[Setting] = []
+    for strategy in ("multi_level", "concurrent", "hybrid") if timed else (base.strategy,):
+        small = (64, 0, 0) if strategy == "multi_level" else (64, 512, 1024)
+        if strategy != "multi_level" and not base.l3_size:
+            present = large
+        found += grid(
+            base,
+            strategies=(strategy,),
+            sizes=dict.fromkeys((small, present, large)),
+            prefetch_distances=sorted({0, base.prefetch_distance, 16}),
+            walk_caches=(WALK_CACHE, NO_WALK_CACHE),
+        )
+    return tuple(found)
 
 
 def _check(hysteresis: float, threshold: float, window_ns: float, patience: int, recheck: int, history: int) -> None:

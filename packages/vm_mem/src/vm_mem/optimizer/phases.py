@@ -16,7 +16,7 @@ from .cost import Counts
 
 Features = dict[str, float]
 
-PATTERN_SAMPLE = 512
+PATTERN_SAMPLE = 2048
 """Addresses that are looked at, once a window."""
 _REMEMBERED_COSTS = 4
 _PAGE_SHIFT = 12
