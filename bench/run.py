@@ -23,6 +23,7 @@ SECTIONS = {
     "mem-prefetch": "bench.python.mem.prefetch",
     "mmu-translate": "bench.python.mem.mmu_translate",
     "async-mmu": "bench.python.mem.async_mmu_performance",
+    "mem-optimizer": "bench.python.mem.optimizer",
     "startup": "bench.python.startup",
     "peers-translate": "bench.peers.translate",
     "cpp": "bench.python.google_benchmark",

@@ -275,6 +275,9 @@ void bind_mmu(py::module_& module) {
           py::return_value_policy::reference_internal, "The devices: MmioManager.")
       .def_property_readonly(
           "tlb", [](const Mmu& self) { return self.tlb(); }, "The UnifiedTlb; reconfigure() makes another one.")
+      .def_property_readonly(
+          "walk_cache", [](const Mmu& self) { return py::tuple(py::cast(self.config().walk_cache.entries)); },
+          "Entries of the walk cache in force by the level of the table, the last level first.")
       .def_property_readonly("stats", &Mmu::stats, "An MmuStats of this moment.")
       .def(
           "flush_barrier", [](Mmu& self) { self.flush_barrier(); }, py::call_guard<py::gil_scoped_release>(),

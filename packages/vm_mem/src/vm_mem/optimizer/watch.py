@@ -1,0 +1,84 @@
+"""Cutting what happens in an ``Mmu`` into windows, and putting settings in force.
+
+Not what to do about it: that is ``coordinator``.
+"""
+
+from __future__ import annotations
+
+import numpy.typing as npt
+from vm_core import InvalidConfig
+
+from .._mem import Mmu
+from .cost import Counts, Weights
+from .phases import Features, Window, pattern_of
+from .settings import Setting
+
+
+class Watch:
+    """Counts and costs since the last window.
+
+    setting: the number of the one in force; age: windows since it was put in force. weights: None where time is
+    measured. window_ns: cost of a window.
+    """
+
+    def __init__(self, mmu: Mmu, settings: list[Setting], weights: Weights | None, window_ns: float) -> None:
+        self.mmu = mmu
+        self.settings = settings
+        self.weights = weights
+        self.window_ns = window_ns
+        self.setting = self.age = 0
+        self._tlb = mmu.tlb
+        self._before = Counts.of(mmu)
+        self._cost_ns = 0.0
+        self._pattern: Features = {}
+        self._adopt()
+
+    def add(self, elapsed_ns: float | None, addresses: npt.ArrayLike | None) -> Window | None:
+        """Take in a piece of work. Returns a window when one is full."""
+        if addresses is not None and not self._pattern:
+            self._pattern = pattern_of(addresses)
+        if self.weights is None:
+            if elapsed_ns is None:
+                raise InvalidConfig("elapsed_ns is missing; the objective 'time' needs it")
+            self._cost_ns += elapsed_ns
+            if self._cost_ns < self.window_ns:
+                return None  # before anything is read: steps may be as frequent as pieces of work are small
+        if self.mmu.tlb is not self._tlb:
+            self._adopt()
+            return None
+        counts = Counts.of(self.mmu) - self._before
+        if self.weights is not None:
+            self._cost_ns = self.weights.cost_ns(counts, walks_cached=self.settings[self.setting].walks_cached)
+        if counts.translations == 0 or self._cost_ns < self.window_ns:
+            return None
+        window = Window(self.setting, counts, self._cost_ns / counts.translations, self._pattern, counts.rates())
+        self.age += 1
+        self._begin()
+        return window
+
+    def put_in_force(self, setting: int) -> None:
+        """Reconfigure the ``Mmu``, unless it has that setting."""
+        if setting == self.setting:
+            return
+        wanted = self.settings[setting]
+        self.mmu.reconfigure(tlb=wanted.tlb, walk_cache=wanted.walk_cache, prefetcher=wanted.prefetcher)
+        self._tlb = self.mmu.tlb
+        self.setting = setting
+        self.age = 0
+        self._begin()
+
+    def _adopt(self) -> None:
+        """Take what the ``Mmu`` has as the present setting, whoever gave it that."""
+        self._tlb = self.mmu.tlb
+        tlb, walk_cache = self._tlb.config, self.mmu.walk_cache
+        same = (i for i, s in enumerate(self.settings) if (s.tlb, s.walk_cache) == (tlb, walk_cache))
+        self.setting = next(same, len(self.settings))
+        if self.setting == len(self.settings):
+            self.settings.append(Setting(tlb, walk_cache))
+        self.age = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        self._before = Counts.of(self.mmu)
+        self._cost_ns = 0.0
+        self._pattern = {}
