@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from typing import Any
 
 import numpy as np
@@ -342,3 +344,39 @@ def test_the_end_of_a_device_may_use_the_devices(mmu: Mmu) -> None:
     mmu.mmio.add(0x8000_0000, 0x1000, read=Device().read)
     assert mmu.mmio.remove(0x8000_0000)
     assert counted == [0]
+
+
+def test_devices_that_know_their_mmu_are_collected() -> None:
+    class Device:
+        def __init__(self, mmu: Mmu) -> None:
+            self.mmu = mmu
+            mmu.mmio.add(0x8000_0000, 0x1000, read=self.read, write=self.write)
+
+        def read(self, offset: int, width: int) -> int:
+            return self.mmu.load(0x7000 + offset, 1)
+
+        def write(self, offset: int, width: int, value: int) -> None:
+            self.mmu.store(0x7000 + offset, value, 1)
+
+    mmu = Mmu(GuestMemory.anonymous(MIB), X86(root=0x1000))
+    device = weakref.ref(Device(mmu))
+    mmu.map_page(0x7000, 0x5000)
+    mmu.map_page(0x9000, 0x8000_0000)
+    gc.collect()
+    mmu.store(0x9001, 7, 1)
+    assert mmu.load(0x9001, 1) == 7
+    (held,) = mmu.mmio.ranges
+    del mmu
+    gc.collect()
+    assert device() is not None, "a range keeps its device"
+    del held
+    gc.collect()
+    assert device() is None
+
+
+@pytest.mark.parametrize("value", [None, 1.5, "x"])
+def test_a_device_reads_numbers(mmu: Mmu, value: Any) -> None:
+    mmu.mmio.add(0x8000_0000, 0x1000, read=lambda offset, width: value)
+    mmu.map_page(0x9000, 0x8000_0000)
+    with pytest.raises(TypeError, match="must return an int"):
+        mmu.load(0x9000)
