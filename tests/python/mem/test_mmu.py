@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from vm_core import Access, AccessViolation, ClosedError, InvalidConfig, NotSupported, OutOfRange, PageFault, VmError
-from vm_mem import GuestMemory, Mmu
+from vm_mem import GuestMemory, LazyMemory, Mmu
 from vm_mem.paging import X86, AArch64, AddressSpace, RiscV
 from vm_mem.prefetch import Profile, Sequential
 from vm_mem.tlb import TlbConfig
@@ -380,3 +380,25 @@ def test_a_device_reads_numbers(mmu: Mmu, value: Any) -> None:
     mmu.map_page(0x9000, 0x8000_0000)
     with pytest.raises(TypeError, match="must return an int"):
         mmu.load(0x9000)
+
+
+@pytest.mark.skipif(LazyMemory.available() is not None, reason="no userfaultfd here")
+def test_what_a_page_source_raises_reaches_the_caller() -> None:
+    def source(offset: int, size: int) -> bytes:
+        if offset == 0x5000:
+            raise ConnectionError("the page server is gone")
+        return bytes(size)
+
+    with LazyMemory(MIB, source, retry_delay_ns=0) as lazy:
+        mmu = Mmu(lazy.memory, X86(root=0x1000))
+        mmu.map(0x7000, 0x4000, 0x2000)
+        for access in (
+            lambda: mmu.load(0x8000),
+            lambda: mmu.store(0x8000, 1),
+            lambda: mmu.compare_exchange(0x8000, 0, 1),
+            lambda: mmu.read(0x7FF0, 32),
+            lambda: mmu.write(0x7FF0, bytes([1] * 32)),
+        ):
+            with pytest.raises(ConnectionError):
+                access()
+        assert mmu.read(0x7FF0, 16) == bytes(16)
