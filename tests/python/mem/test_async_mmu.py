@@ -246,3 +246,83 @@ def test_limits_that_cannot_be() -> None:
     for options in ({"max_concurrent_faults": 0}, {"max_attempts": 0}):
         with pytest.raises(InvalidConfig, match="at least 1"):
             AsyncMmu(new_mmu(), **options)
+
+
+def test_a_handler_may_use_what_it_serves() -> None:
+    async def main() -> None:
+        mmu = new_mmu()
+
+        async def handler(fault: PageFault) -> None:
+            if fault.vaddr == 0x40005000:
+                with pytest.raises(PageFault):
+                    await amu.translate_async(0x40005010)
+                assert (await amu.translate_async(0x40009000)).paddr == 0x9000
+            mmu.map_page(fault.vaddr & ~0xFFF, fault.vaddr & 0xFFF000, RW)
+
+        amu = AsyncMmu(mmu, handler, max_concurrent_faults=1)
+        assert (await asyncio.wait_for(amu.translate_async(0x40005000), 10)).paddr == 0x5000
+        assert amu.stats.served == 2
+        assert amu.pending_faults == 0
+
+    run(main())
+
+
+def test_when_one_page_of_a_batch_fails_the_others_are_let_go() -> None:
+    async def main() -> None:
+        cancelled: list[int] = []
+
+        async def handler(fault: PageFault) -> None:
+            if fault.vaddr == 0x5000:
+                raise ConnectionError
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                cancelled.append(fault.vaddr)
+                raise
+
+        amu = AsyncMmu(new_mmu(), handler)
+        with pytest.raises(ConnectionError):
+            await amu.translate_batch([0x5000, 0x6000, 0x7000])
+        await amu.aclose()
+        assert cancelled == [0x6000, 0x7000]
+        assert (amu.stats.failed, amu.stats.cancelled, amu.pending_faults) == (1, 2, 0)
+
+    run(main())
+
+
+def test_closing_waits_for_handlers_that_nobody_waits_for() -> None:
+    async def main() -> None:
+        ended = False
+
+        async def handler(fault: PageFault) -> None:
+            nonlocal ended
+            try:
+                await asyncio.sleep(3600)
+            finally:
+                await asyncio.sleep(0.01)
+                ended = True
+
+        amu = AsyncMmu(new_mmu(), handler)
+        waiting = asyncio.ensure_future(amu.translate_async(0x5000))
+        await asyncio.sleep(0.001)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        await amu.aclose()
+        assert ended
+
+    run(main())
+
+
+def test_a_handler_may_close() -> None:
+    async def main() -> None:
+        async def handler(fault: PageFault) -> bool:
+            await amu.aclose()
+            return False
+
+        amu = AsyncMmu(new_mmu(), handler)
+        with pytest.raises(PageFault):
+            await amu.translate_async(0x5000)
+        with pytest.raises(ClosedError):
+            await amu.translate_async(0x5000)
+
+    run(main())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from vm_core import Access, AccessViolation, ClosedError, InvalidConfig, NotSupported, OutOfRange, PageFault, VmError
-from vm_mem import GuestMemory, Mmu
+from vm_mem import GuestMemory, LazyMemory, Mmu
 from vm_mem.paging import X86, AArch64, AddressSpace, RiscV
 from vm_mem.prefetch import Profile, Sequential
 from vm_mem.tlb import TlbConfig
@@ -342,3 +344,61 @@ def test_the_end_of_a_device_may_use_the_devices(mmu: Mmu) -> None:
     mmu.mmio.add(0x8000_0000, 0x1000, read=Device().read)
     assert mmu.mmio.remove(0x8000_0000)
     assert counted == [0]
+
+
+def test_devices_that_know_their_mmu_are_collected() -> None:
+    class Device:
+        def __init__(self, mmu: Mmu) -> None:
+            self.mmu = mmu
+            mmu.mmio.add(0x8000_0000, 0x1000, read=self.read, write=self.write)
+
+        def read(self, offset: int, width: int) -> int:
+            return self.mmu.load(0x7000 + offset, 1)
+
+        def write(self, offset: int, width: int, value: int) -> None:
+            self.mmu.store(0x7000 + offset, value, 1)
+
+    mmu = Mmu(GuestMemory.anonymous(MIB), X86(root=0x1000))
+    device = weakref.ref(Device(mmu))
+    mmu.map_page(0x7000, 0x5000)
+    mmu.map_page(0x9000, 0x8000_0000)
+    gc.collect()
+    mmu.store(0x9001, 7, 1)
+    assert mmu.load(0x9001, 1) == 7
+    (held,) = mmu.mmio.ranges
+    del mmu
+    gc.collect()
+    assert device() is not None, "a range keeps its device"
+    del held
+    gc.collect()
+    assert device() is None
+
+
+@pytest.mark.parametrize("value", [None, 1.5, "x"])
+def test_a_device_reads_numbers(mmu: Mmu, value: Any) -> None:
+    mmu.mmio.add(0x8000_0000, 0x1000, read=lambda offset, width: value)
+    mmu.map_page(0x9000, 0x8000_0000)
+    with pytest.raises(TypeError, match="must return an int"):
+        mmu.load(0x9000)
+
+
+@pytest.mark.skipif(LazyMemory.available() is not None, reason="no userfaultfd here")
+def test_what_a_page_source_raises_reaches_the_caller() -> None:
+    def source(offset: int, size: int) -> bytes:
+        if offset == 0x5000:
+            raise ConnectionError("the page server is gone")
+        return bytes(size)
+
+    with LazyMemory(MIB, source, retry_delay_ns=0) as lazy:
+        mmu = Mmu(lazy.memory, X86(root=0x1000))
+        mmu.map(0x7000, 0x4000, 0x2000)
+        for access in (
+            lambda: mmu.load(0x8000),
+            lambda: mmu.store(0x8000, 1),
+            lambda: mmu.compare_exchange(0x8000, 0, 1),
+            lambda: mmu.read(0x7FF0, 32),
+            lambda: mmu.write(0x7FF0, bytes([1] * 32)),
+        ):
+            with pytest.raises(ConnectionError):
+                access()
+        assert mmu.read(0x7FF0, 16) == bytes(16)

@@ -41,6 +41,7 @@ Mmu::Piece Mmu::piece(std::uint64_t vaddr, std::uint64_t size, Access access, Pr
   }
   const std::uint64_t here = std::min(size, region->last() - paddr + 1);
   if (has(access, Access::write)) regions.require_writable(paddr, here, "write");
+  regions.require_present(paddr, here);
   return {paddr, here, region->host + (paddr - region->base)};
 }
 

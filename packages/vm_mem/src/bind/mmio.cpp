@@ -35,7 +35,10 @@ class PythonHandler final : public MmioHandler {
   std::uint64_t read(std::uint64_t offset, unsigned width) override {
     const py::gil_scoped_acquire acquire;
     if (read_.is_none()) throw vm::AccessViolation("this device cannot be read: it was added without read=");
-    return read_(offset, width).cast<Unsigned>().value;
+    const py::object value = read_(offset, width);
+    if (PyIndex_Check(value.ptr()) == 0)
+      throw py::type_error(std::string("read() of a device must return an int, got ") + Py_TYPE(value.ptr())->tp_name);
+    return value.cast<Unsigned>().value;
   }
   void write(std::uint64_t offset, unsigned width, std::uint64_t value) override {
     const py::gil_scoped_acquire acquire;
@@ -85,6 +88,20 @@ std::string repr(const MmioRange& range) {
 
 }  // namespace
 
+int visit_device_functions(const MmioManager& devices, visitproc visit, void* arg) {
+  // Nothing that this copy shares can end with it: whoever removes a device has the GIL.
+  std::vector<MmioRange> ranges = devices.ranges();
+  for (MmioRange& range : ranges) {
+    constexpr long here_and_there = 2;
+    if (range.handler.use_count() > here_and_there) continue;  // an access under way, or a range that Python has
+    const auto* handler = dynamic_cast<const PythonHandler*>(range.handler.get());
+    if (handler == nullptr) continue;
+    Py_VISIT(handler->reader().ptr());
+    Py_VISIT(handler->writer().ptr());
+  }
+  return 0;
+}
+
 void bind_mmio(py::module_& module) {
   py::class_<MmioRange>(module, "MmioRange", "One device's guest-physical addresses; see MmioManager.ranges.")
       .def_readonly("base", &MmioRange::base, "First physical address.")
@@ -104,7 +121,7 @@ void bind_mmio(py::module_& module) {
            "offset counts from base; width is 1, 2, 4 or 8 bytes, and only those in widths, aligned, reach the device: "
            "others raise AccessViolation. Raises InvalidConfig for an empty range, or one that overlaps guest memory "
            "or another device.")
-      .def("remove", &MmioManager::remove, "base"_a, py::call_guard<py::gil_scoped_release>(),
+      .def("remove", &MmioManager::remove, "base"_a,
            "Remove the range that begins at base; False when there is none. Accesses under way end as they began.")
       .def_property_readonly("ranges", &MmioManager::ranges, "The ranges in ascending order, as MmioRange.")
       .def("__len__", [](const MmioManager& self) { return self.ranges().size(); })

@@ -239,6 +239,27 @@ void add_accesses(py::class_<Mmu, py::smart_holder>& type) {
            "Needs write permission either way. InvalidConfig when misaligned, NotSupported on a device.");
 }
 
+/// A device's functions often know the Mmu that owns them.
+int traverse_mmu(PyObject* self, visitproc visit, void* arg) {
+  Py_VISIT(Py_TYPE(self));
+  if (!py::detail::is_holder_constructed(self)) return 0;
+  return visit_device_functions(py::cast<Mmu&>(py::handle(self)).mmio(), visit, arg);
+}
+
+int clear_mmu(PyObject* self) {
+  if (!py::detail::is_holder_constructed(self)) return 0;
+  vm::mem::MmioManager& devices = py::cast<Mmu&>(py::handle(self)).mmio();
+  for (const vm::mem::MmioRange& device : devices.ranges()) devices.remove(device.base);
+  return 0;
+}
+
+void collect_cycles(PyHeapTypeObject* heap_type) {
+  PyTypeObject& type = heap_type->ht_type;
+  type.tp_flags |= Py_TPFLAGS_HAVE_GC;
+  type.tp_traverse = traverse_mmu;
+  type.tp_clear = clear_mmu;
+}
+
 }  // namespace
 
 void bind_mmu(py::module_& module) {
@@ -254,7 +275,8 @@ void bind_mmu(py::module_& module) {
       "asid, vmid: the tags of the address space. tables, update_accessed_dirty: as for AddressSpace.\n\n"
       "Translations, reads, writes and flushes may run in any number of threads at once. map, unmap and protect wait "
       "for each other and have flushed when they return (a delayed or batched flush policy waits for flush_barrier). "
-      "Tables changed in any other way need a flush, as on hardware.");
+      "Tables changed in any other way need a flush, as on hardware.",
+      py::custom_type_setup(collect_cycles));
   type.def(py::init(&make_mmu), "memory"_a, "config"_a, py::kw_only(),
            py::arg_v("tlb", vm::mem::default_mmu_tlb(), "TlbConfig(strategy='concurrent')"),
            "walk_cache"_a = py::none(), "prefetcher"_a = py::none(), "asid"_a = Unsigned{0}, "vmid"_a = Unsigned{0},

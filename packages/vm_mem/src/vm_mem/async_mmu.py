@@ -21,6 +21,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -63,11 +65,16 @@ class AsyncMmuStats:
 class _Service:
     """One page's handler at work, and how many wait for it."""
 
-    __slots__ = ("task", "waiters")
+    __slots__ = ("owner", "task", "waiters")
 
-    def __init__(self, task: asyncio.Task[bool]) -> None:
-        self.task = task
+    def __init__(self, owner: AsyncMmu) -> None:
+        self.owner = owner
+        self.task: asyncio.Task[bool]
         self.waiters = 0
+
+
+# The services that wait for what runs here to end: a handler's own, and those whose handlers called it.
+_above: ContextVar[tuple[_Service, ...]] = ContextVar("_above", default=())
 
 
 class AsyncMmu:
@@ -78,6 +85,9 @@ class AsyncMmu:
     call at a time, whoever waits for it; what it raises reaches all of them. When all who wait are cancelled (or time
     out), so is the handler. At most ``max_concurrent_faults`` handlers run at once: the others wait their turn. An
     access that still faults after ``max_attempts`` handler calls raises.
+
+    A handler may use the AsyncMmu itself. The handlers that it waits for this way do not wait for their turn, and a
+    fault on the page that it is serving goes through to it, since nobody else will serve it.
 
     Without a handler, faults raise at once. To be used from one event loop. Raises InvalidConfig for limits below 1.
     """
@@ -98,6 +108,7 @@ class AsyncMmu:
         self._attempts = max_attempts
         self._limit = asyncio.Semaphore(max_concurrent_faults)
         self._services: dict[int, _Service] = {}
+        self._tasks: set[asyncio.Task[bool]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._page_size = mmu.space.page_size
         self._stats = AsyncMmuStats()
@@ -157,10 +168,19 @@ class AsyncMmu:
             faults = self._first_faults(many, refused)
             if not faults:
                 break
-            answers = await asyncio.gather(*(self._serve(fault) for fault in faults))
+            answers = await self._serve_all(faults)
             refused.update(fault.vaddr // self._page_size for fault, ok in zip(faults, answers, strict=True) if not ok)
             many = translate()
         return many
+
+    async def _serve_all(self, faults: list[PageFault]) -> list[bool]:
+        """As ``_serve`` for each; when one raises, nobody waits for the others any more."""
+        waits = [asyncio.ensure_future(self._serve(fault)) for fault in faults]
+        try:
+            return await asyncio.gather(*waits)
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     def _first_faults(self, many: TranslationArray, refused: set[int]) -> list[PageFault]:
         """A PageFault for one element of each faulting page that nobody has refused yet."""
@@ -202,9 +222,9 @@ class AsyncMmu:
         page = fault.vaddr // self._page_size
         service = self._services.get(page)
         if service is None:
-            service = _Service(asyncio.ensure_future(self._handle(fault)))
-            self._services[page] = service
-            service.task.add_done_callback(lambda _: self._forget(page, service))
+            self._services[page] = service = self._begin(page, fault)
+        elif service in _above.get():
+            return False
         else:
             self._count(coalesced=1)
         service.waiters += 1
@@ -217,14 +237,29 @@ class AsyncMmu:
                 # Whoever faults on the page before the handler has ended begins a new one.
                 self._forget(page, service)
 
+    def _begin(self, page: int, fault: PageFault) -> _Service:
+        service = _Service(self)
+        above = _above.get()
+        nested = any(other.owner is self for other in above)
+        token = _above.set((*above, service))
+        try:
+            service.task = asyncio.ensure_future(self._handle(fault, nested=nested))
+        finally:
+            _above.reset(token)
+        self._tasks.add(service.task)
+        service.task.add_done_callback(self._tasks.discard)
+        service.task.add_done_callback(lambda _: self._forget(page, service))
+        return service
+
     def _forget(self, page: int, service: _Service) -> None:
         if self._services.get(page) is service:
             del self._services[page]
 
-    async def _handle(self, fault: PageFault) -> bool:
+    async def _handle(self, fault: PageFault, *, nested: bool) -> bool:
         assert self._handler is not None
         try:
-            async with self._limit:
+            # The turn of a handler that waits for this one would never end.
+            async with nullcontext() if nested else self._limit:
                 answer = await self._handler(fault)
         except asyncio.CancelledError:
             self._count(cancelled=1)
@@ -240,12 +275,17 @@ class AsyncMmu:
         self._stats = replace(self._stats, **now)
 
     async def aclose(self) -> None:
-        """Cancel the handlers at work and wait for their end. Twice is fine; the Mmu stays open."""
+        """Cancel the handlers at work and wait for their end. Twice is fine; the Mmu stays open.
+
+        A handler that calls this is not cancelled itself.
+        """
         self._closed = True
-        tasks = [service.task for service in self._services.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        here = asyncio.current_task()
+        for service in self._services.values():
+            if service.task is not here:
+                service.task.cancel()
+        # Also for those that nobody waited for any more: they were cancelled before, and once is enough.
+        await asyncio.gather(*(task for task in self._tasks if task is not here), return_exceptions=True)
 
     async def __aenter__(self) -> Self:
         return self

@@ -111,7 +111,8 @@ class Mmu {
 
   /// Copies [vaddr, vaddr + size) out, over any borders of pages, regions and devices. Everything is translated and
   /// checked before the first byte moves. Throws PageFault (its `vaddr` is the first byte that faults), OutOfRange (its
-  /// `address` is the first physical address without memory or device), AccessViolation.
+  /// `address` is the first physical address without memory or device), AccessViolation, and what the source of lazy
+  /// memory throws for a page.
   void read(GuestVirtual vaddr, void* destination, std::uint64_t size, Privilege privilege = Privilege::supervisor,
             Access access = Access::read);
   /// Copies in. Throws as `read`, and AccessViolation for read-only memory; then nothing was written.
