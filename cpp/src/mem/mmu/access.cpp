@@ -47,7 +47,7 @@ Mmu::Piece Mmu::piece(std::uint64_t vaddr, std::uint64_t size, Access access, Pr
 
 std::vector<Mmu::Piece> Mmu::pieces(std::uint64_t vaddr, std::uint64_t size, Access access, Privilege privilege) {
   std::vector<Piece> pieces;
-  // A range over the end of the address space goes on at 0, as a processor's would.
+  // A range over the end of 64-bit addresses goes on at 0.
   for (std::uint64_t done = 0; done < size;) {
     pieces.push_back(piece(vaddr + done, size - done, access, privilege));
     done += pieces.back().size;

@@ -51,6 +51,7 @@ Translation Mmu::translate(GuestVirtual vaddr, Access access, Privilege privileg
 }
 
 Translation Mmu::try_translate(GuestVirtual vaddr, Access access, Privilege privilege) {
+  regions_.get();  // ClosedError, also where a hit would answer
   const std::uint64_t address = tags_ ? paging::untagged(space_->config(), vaddr.value) : vaddr.value;
   tlb::Hit hit;
   if (tlb_->lookup(address, context_, hit) && hit.allows(access, privilege)) {
@@ -167,7 +168,7 @@ void Mmu::map(const paging::MapRequest& request) {
   const std::lock_guard<std::mutex> lock(change_);
   change_tables(request.vaddr, request.size, [&] { space_->map(request); });
   // Nothing of the range was in a TLB, but tables above it may have changed.
-  forget_tables(request.vaddr, request.size);
+  walk_cache_->flush(FlushRequest::all());
 }
 
 std::uint64_t Mmu::unmap(std::uint64_t vaddr, std::uint64_t size) {
@@ -184,14 +185,10 @@ void Mmu::protect(std::uint64_t vaddr, std::uint64_t size, Access access, std::o
 }
 
 void Mmu::forget(std::uint64_t vaddr, std::uint64_t size) {
-  forget_tables(vaddr, size);
+  // Tables may be shared between address spaces, or appear in one of them twice, and one that was freed may become
+  // another: nobody may go on using it.
+  walk_cache_->flush(FlushRequest::all());
   tlb_->flush(FlushRequest::range(paging::untagged(space_->config(), vaddr), size, context_));
-}
-
-void Mmu::forget_tables(std::uint64_t vaddr, std::uint64_t size) {
-  // Address spaces share tables, and a table that was freed may become another one: nobody may go on using it.
-  const FlushRequest here = FlushRequest::range(paging::untagged(space_->config(), vaddr), size, context_);
-  walk_cache_->flush(several_contexts_ ? FlushRequest::all() : here);
 }
 
 void Mmu::map_page(GuestVirtual vaddr, GuestPhysical paddr, Access access, bool user) {
@@ -218,7 +215,6 @@ void Mmu::switch_to(const paging::PagingConfig& paging, tlb::Context context, bo
   const bool same_modes = paging::same_but_root(paging, space_->config());
   space_ = std::move(space);
   const_space_ = space_;
-  several_contexts_ = several_contexts_ || context != context_;
   context_ = context;
   tags_ = paging::has_tags(paging);
   if (!same_modes) {

@@ -80,8 +80,10 @@ std::optional<CachedTable> WalkCache::lookup(std::uint64_t vaddr, Context contex
     const std::uint32_t owner = slot.context.load(std::memory_order_acquire);
     const CachedTable found{slot.table.load(std::memory_order_acquire), slot.allowances.load(std::memory_order_acquire),
                             n};
+    const bool current = slot.epoch.load(std::memory_order_acquire) == epoch_.load(std::memory_order_acquire);
     const std::uint32_t after = slot.sequence.load(std::memory_order_relaxed);
-    if (tag != (vaddr >> level.span_log2) + 1 || owner != wanted || before != after || (before & 1) != 0) continue;
+    if (!current || tag != (vaddr >> level.span_log2) + 1 || owner != wanted || before != after || (before & 1) != 0)
+      continue;
     counters_.add(hit_counter + static_cast<std::size_t>(n));
     return found;
   }
@@ -97,15 +99,19 @@ void WalkCache::insert(std::uint64_t vaddr, Context context, const CachedTable& 
   Slot& slot = level.slot(vaddr, word_of(context));
   bool filled = false, evicted = false;
   change(slot, [&] {
+    // The epoch first: a flush that raises it has raised the generation before.
+    const std::uint32_t epoch = epoch_.load(std::memory_order_acquire);
     // Under the slot's lock: a flush either has raised the generation, or finds what is written here.
     if (generation_.load(std::memory_order_acquire) != ticket) return;
     const std::uint64_t old = slot.tag.load(std::memory_order_relaxed);
     filled = true;
-    evicted = old != 0 && (old != tag || slot.context.load(std::memory_order_relaxed) != word_of(context));
+    evicted = old != 0 && slot.epoch.load(std::memory_order_relaxed) == epoch &&
+              (old != tag || slot.context.load(std::memory_order_relaxed) != word_of(context));
     slot.tag.store(tag, std::memory_order_release);
     slot.context.store(word_of(context), std::memory_order_release);
     slot.table.store(table.table, std::memory_order_release);
     slot.allowances.store(table.allowances, std::memory_order_release);
+    slot.epoch.store(epoch, std::memory_order_release);
   });
   if (filled) counters_.add(fill_counter + n);
   if (evicted) counters_.add(eviction_counter + n);
@@ -135,6 +141,8 @@ void WalkCache::flush_level(const Level& level, const FlushRequest& request) noe
 
 void WalkCache::flush(const FlushRequest& request) noexcept {
   generation_.fetch_add(1, std::memory_order_acq_rel);
+  // Only when the numbers have come round could a slot of long ago seem to be of now.
+  if (request.scope == FlushScope::all && epoch_.fetch_add(1, std::memory_order_acq_rel) != UINT32_MAX) return;
   for (const Level& level : levels_)
     if (level.slots != nullptr) flush_level(level, request);
 }

@@ -54,7 +54,7 @@ void bind_mmu_stats(py::module_& module) {
           "prefetch", [](const MmuStats& self) { return self.prefetch.advice; },
           "PrefetcherStats: events, proposed, useful, useless, late and refused candidates.")
       .def_readonly("walks", &MmuStats::walks, "Page-table walks for demanded addresses.")
-      .def_readonly("faults", &MmuStats::faults, "Translations that ended in a fault; those of batches go uncounted.")
+      .def_readonly("faults", &MmuStats::faults, "Translations that ended in a fault; of arrays only few are counted.")
       .def_readonly("prefetch_walks", &MmuStats::prefetch_walks, "Page-table walks for candidates of the prefetcher.")
       .def_readonly("bypassed", &MmuStats::bypassed, "Elements of arrays that went round the TLB.")
       .def_readonly("mmio_reads", &MmuStats::mmio_reads, "Reads that reached a device; a block counts once.")

@@ -39,7 +39,7 @@ struct MmuStats {
   tlb::WalkCacheStats walk_cache;
   PrefetchReport prefetch;
   std::uint64_t walks = 0;   ///< page-table walks for demanded addresses
-  std::uint64_t faults = 0;  ///< translations that ended in a fault
+  std::uint64_t faults = 0;  ///< translations that ended in a fault; of batches only those that were walked alone
   std::uint64_t prefetch_walks = 0;
   std::uint64_t bypassed = 0;    ///< elements of batches that went to the batch walker without asking the TLB
   std::uint64_t mmio_reads = 0;  ///< blocks; a block may be several accesses of the device
@@ -146,7 +146,6 @@ class Mmu {
   void fill(const paging::Translation& t, const paging::WalkRecord& record, bool prefetched, tlb::FillTicket ticket);
   void prefetch(std::uint64_t vaddr, bool first_use);
   bool prefetch_page(std::uint64_t vaddr);
-  void forget_tables(std::uint64_t vaddr, std::uint64_t size);
   void forget(std::uint64_t vaddr, std::uint64_t size);
   template <class Change>
   auto change_tables(std::uint64_t vaddr, std::uint64_t size, Change&& change);
@@ -169,8 +168,7 @@ class Mmu {
   std::shared_ptr<paging::AddressSpace> space_;
   std::shared_ptr<const paging::AddressSpace> const_space_;  ///< the same
   tlb::Context context_;
-  bool tags_;                      ///< addresses have to be stripped of tags before they are looked up
-  bool several_contexts_ = false;  ///< the walk cache may hold tables of others than `context_`
+  bool tags_;  ///< addresses have to be stripped of tags before they are looked up
   std::shared_ptr<UnifiedTlb> tlb_;
   std::unique_ptr<tlb::WalkCache> walk_cache_;
   MmioManager mmio_;

@@ -63,7 +63,8 @@ class WalkCache {
   /// Caches the table that translates `vaddr` at `table.level`, unless a flush has begun since `ticket` was taken.
   void insert(std::uint64_t vaddr, Context context, const CachedTable& table, std::uint64_t ticket) noexcept;
   /// When it returns, no later look-up on any thread answers from what `request` covers: for a page or range every
-  /// table on the way to it, for the wider scopes every table of the context. There are no global tables.
+  /// table on the way to it, for the wider scopes every table of the context. There are no global tables. To flush
+  /// everything takes no longer than to flush a page.
   void flush(const FlushRequest& request) noexcept;
 
   WalkCacheStats stats() const;
@@ -76,7 +77,9 @@ class WalkCache {
     std::atomic<std::uint64_t> tag{0};  ///< the span's number + 1
     std::atomic<std::uint64_t> table{0};
     std::atomic<std::uint32_t> allowances{0};
+    std::atomic<std::uint32_t> epoch{0};  ///< of the cache when it was filled
   };
+  static_assert(sizeof(Slot) == 32);
   struct Level {
     std::unique_ptr<Slot[]> slots;
     std::uint64_t mask = 0;
@@ -90,7 +93,8 @@ class WalkCache {
   static void flush_level(const Level& level, const FlushRequest& request) noexcept;
 
   std::array<Level, walk_cache_levels> levels_;
-  std::atomic<std::uint64_t> generation_{0};
+  std::atomic<std::uint64_t> generation_{0};  ///< flushes that have begun
+  std::atomic<std::uint32_t> epoch_{0};       ///< flushes of everything; what was filled in an earlier one is not there
   CounterSet counters_;
 };
 
