@@ -116,8 +116,8 @@ def counted(guest: Guest, order: Sequence[Work], weights: Weights, choices: Sequ
     mmu = guest.mmu(start or choices[0])
     optimizer = None
     if start is not None:
-        # Some thousand translations whose tables are cached.
-        window_ns = 1500 * weights.walks[0]
+        # Some hundred to some thousand translations.
+        window_ns = 800 * weights.walks[0]
         optimizer = Optimizer(mmu, settings=choices, objective=weights, hysteresis=0.05, window_ns=window_ns)
     setting = start or choices[0]
     costs = {work.name: 0.0 for work in order}
@@ -155,7 +155,7 @@ def measure_counted(section: results.Section, guest: Guest, weights: Weights, *,
 # Each turn lasts about a quarter of a second under the setting that is best for it.
 TIMED_SHAPE = [
     ("sweep", 0, 1_800_000),
-    ("1500 pages", 1500, 25_000_000),
+    ("1500 pages", 1500, 20_000_000),
     ("random", 1 << 20, 1_200_000),
     ("48 pages", 48, 50_000_000),
     ("12000 pages", 12_000, 10_000_000),
@@ -289,7 +289,7 @@ def main() -> None:
     guest = Guest()
     scale = 0.05 if options.quick else 1.0
     measure_counted(section, guest, Weights(), scale=scale)
-    measure_counted(section, guest, calibrate(), scale=scale / 2)
+    measure_counted(section, guest, calibrate(), scale=scale)
     rounds = 1 if options.quick else 3
     measure_timed(section, guest, "multi_level only", ONE_STRATEGY, works(ONE_STRATEGY_SHAPE, scale), rounds=rounds)
     measure_timed(section, guest, "all strategies", TIMED, works(TIMED_SHAPE, scale), rounds=rounds)

@@ -28,6 +28,8 @@ _FILLING = 0.02
 """New TLB entries per translation, above which a window after a change says little of what the setting will cost."""
 _HOPELESS = 2.0
 """A trial that costs so many times the best, with a TLB that is full, is not prolonged."""
+_UNHURRIED = 4
+"""Windows of measured time are so many times as long while nothing is suspected: looking takes time as well."""
 _DWELL = 4
 _LONGEST_DWELL = 64
 """Windows between two switches to known phases that one look is enough for: the least and the most."""
@@ -40,9 +42,10 @@ class Optimizer:
     objective: ``"time"``, the time that the owner gives to ``step``; or ``Weights``, a cost of counted events, which
     needs no clock. hysteresis: the part by which another setting has to be cheaper. threshold: how far the features of
     a window (shares and events per translation) may be from those of its phase. window_ns: cost after which a window
-    ends and something may be decided, so that a bad setting is tried for no longer than a good one. patience: windows
-    for which a TLB may fill after a change before it is judged. recheck: windows after which one neighbouring setting
-    is tried again, twice as many after each vain attempt; 0 is never. history: decisions that are kept.
+    ends and something may be decided, so that a bad setting is tried for no longer than a good one; windows of
+    measured time are four times as long while nothing is suspected. patience: windows for which a TLB may fill after a
+    change before it is judged. recheck: windows after which one neighbouring setting is tried again, twice as many
+    after each vain attempt; 0 is never. history: decisions that are kept.
 
     Method: a window that fits neither the present phase nor a known one, twice in a row, is a new phase. In a new phase
     the neighbouring settings, those that differ in the fewest knobs, are tried for a window each (two where time is
@@ -75,6 +78,7 @@ class Optimizer:
         if not self._settings:
             raise InvalidConfig("settings is empty; an optimizer needs something to choose among")
         self._watch = Watch(mmu, self._settings, weights, window_ns)
+        self._window_ns = window_ns
         self._hysteresis, self._threshold, self._patience, self._recheck = hysteresis, threshold, patience, recheck
         self._decisions: deque[Decision] = deque(maxlen=history)
         self._decision_count = 0
@@ -154,6 +158,9 @@ class Optimizer:
         self._windows += 1
         decided = self._decision_count
         self._decide(window)
+        calm = self._watch.weights is None and self._trials is None and self._suspect is None
+        calm = calm and self._phases[-1].explored and self._watch.age > 1
+        self._watch.window_ns = self._window_ns * (_UNHURRIED if calm else 1)
         return self._decisions[-1] if self._decision_count != decided else None
 
     @contextmanager

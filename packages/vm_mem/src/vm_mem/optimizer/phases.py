@@ -35,11 +35,12 @@ def pattern_of(addresses: npt.ArrayLike) -> Features:
     if pages.size < 3:
         return {}
     steps = np.diff(pages.view(np.int64))
-    span = float(np.log2(float(pages.max()) - float(pages.min()) + 1))
+    ordered = np.sort(pages)
+    span = float(np.log2(float(ordered[-1] - ordered[0]) + 1))
     return {
         "sequential": float(np.mean(steps == 1)),
         "regular": float(np.mean((steps[1:] == steps[:-1]) & (steps[1:] != 0))),
-        "distinct": np.unique(pages).size / pages.size,
+        "distinct": (1 + np.count_nonzero(ordered[1:] != ordered[:-1])) / pages.size,
         "span": min(span / _FULL_SPAN, 1.0),
     }
 

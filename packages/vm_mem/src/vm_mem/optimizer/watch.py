@@ -46,14 +46,15 @@ class Watch:
         if self.mmu.tlb is not self._tlb:
             self._adopt()
             return None
-        counts = Counts.of(self.mmu) - self._before
+        now = Counts.of(self.mmu)
+        counts = now - self._before
         if self.weights is not None:
             self._cost_ns = self.weights.cost_ns(counts, walks_cached=self.settings[self.setting].walks_cached)
         if counts.translations == 0 or self._cost_ns < self.window_ns:
             return None
         window = Window(self.setting, counts, self._cost_ns / counts.translations, self._pattern, counts.rates())
         self.age += 1
-        self._begin()
+        self._begin(now)
         return window
 
     def put_in_force(self, setting: int) -> None:
@@ -65,7 +66,7 @@ class Watch:
         self._tlb = self.mmu.tlb
         self.setting = setting
         self.age = 0
-        self._begin()
+        self._begin(Counts.of(self.mmu))
 
     def _adopt(self) -> None:
         """Take what the ``Mmu`` has as the present setting, whoever gave it that."""
@@ -76,9 +77,9 @@ class Watch:
         if self.setting == len(self.settings):
             self.settings.append(Setting(tlb, walk_cache))
         self.age = 0
-        self._begin()
+        self._begin(Counts.of(self.mmu))
 
-    def _begin(self) -> None:
-        self._before = Counts.of(self.mmu)
+    def _begin(self, before: Counts) -> None:
+        self._before = before
         self._cost_ns = 0.0
         self._pattern = {}
