@@ -31,7 +31,7 @@ list. The time of an optimizer row includes its steps. Medians over rounds; rati
 
 OPTIMIZER = "optimizer"
 WITHIN = 1.05
-ARRAY, PIECE = 2000, 8  # addresses of an array, arrays between two steps
+ARRAY, PIECE = 2000, 2  # addresses of an array, arrays between two steps
 SINGLE = 250  # addresses between two steps where they are translated one at a time
 Words = npt.NDArray[np.uint64]
 
