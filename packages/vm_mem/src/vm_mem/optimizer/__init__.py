@@ -22,10 +22,10 @@ Nothing does that unless it is asked to: an ``Optimizer`` is made by the owner o
 """
 
 from .calibration import calibrate
-from .coordinator import Optimizer, default_settings
+from .coordinator import Optimizer
 from .cost import Counts, Weights
 from .decision import Decision
-from .settings import NO_WALK_CACHE, WALK_CACHE, Setting, grid
+from .settings import NO_WALK_CACHE, WALK_CACHE, Setting, default_settings, grid
 
 __all__ = [
     "NO_WALK_CACHE",

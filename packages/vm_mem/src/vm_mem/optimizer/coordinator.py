@@ -19,7 +19,7 @@ from .._mem import Mmu
 from .cost import Weights
 from .decision import Decision, table
 from .phases import Phase, Window, distance
-from .settings import NO_WALK_CACHE, WALK_CACHE, Setting, grid, neighbours
+from .settings import Setting, default_settings, neighbours
 from .watch import Watch
 
 MOST_PHASES = 16
@@ -348,27 +348,6 @@ class Optimizer:
         phase.recheck *= 2
         self._trials = deque([min(near, key=lambda i: phase.seen.get(i, -1))])
         self._next_trial()
-
-
-def default_settings(mmu: Mmu, *, timed: bool) -> tuple[Setting, ...]:
-    """Combinations around what an ``Mmu`` has: sizes, prefetching, walk cache; strategies where time is measured."""
-    base = mmu.tlb.config
-    if base.levels:
-        return (Setting(base, mmu.walk_cache), Setting(base, NO_WALK_CACHE))
-    present, large = (base.l1_size, base.l2_size, base.l3_size), (256, 2048, 16384)
-    found: list[Setting] = []
-    for strategy in ("multi_level", "concurrent", "hybrid") if timed else (base.strategy,):
-        small = (64, 0, 0) if strategy == "multi_level" else (64, 512, 1024)
-        if strategy != "multi_level" and not base.l3_size:
-            present = large
-        found += grid(
-            base,
-            strategies=(strategy,),
-            sizes=dict.fromkeys((small, present, large)),
-            prefetch_distances=sorted({0, base.prefetch_distance, 16}),
-            walk_caches=(WALK_CACHE, NO_WALK_CACHE),
-        )
-    return tuple(found)
 
 
 def _check(hysteresis: float, threshold: float, window_ns: float, patience: int, recheck: int, history: int) -> None:

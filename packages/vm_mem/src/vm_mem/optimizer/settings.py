@@ -11,7 +11,7 @@ from itertools import product
 
 from vm_core import InvalidConfig
 
-from .._mem import Prefetcher, TlbConfig
+from .._mem import Mmu, Prefetcher, TlbConfig
 
 WALK_CACHE = (1024, 64, 16, 4)
 """The entries of an ``Mmu``'s walk cache that was not configured, by the level of the table."""
@@ -125,3 +125,24 @@ def grid(
         # The name leaves out the sizes that a strategy does not use.
         found.setdefault(setting.name, setting)
     return tuple(found.values())
+
+
+def default_settings(mmu: Mmu, *, timed: bool) -> tuple[Setting, ...]:
+    """Combinations around what an ``Mmu`` has: sizes, prefetching, walk cache; strategies where time is measured."""
+    base = mmu.tlb.config
+    if base.levels:
+        return (Setting(base, mmu.walk_cache), Setting(base, NO_WALK_CACHE))
+    present, large = (base.l1_size, base.l2_size, base.l3_size), (256, 2048, 16384)
+    found: list[Setting] = []
+    for strategy in ("multi_level", "concurrent", "hybrid") if timed else (base.strategy,):
+        small = (64, 0, 0) if strategy == "multi_level" else (64, 512, 1024)
+        if strategy != "multi_level" and not base.l3_size:
+            present = large
+        found += grid(
+            base,
+            strategies=(strategy,),
+            sizes=dict.fromkeys((small, present, large)),
+            prefetch_distances=sorted({0, base.prefetch_distance, 16}),
+            walk_caches=(WALK_CACHE, NO_WALK_CACHE),
+        )
+    return tuple(found)
