@@ -282,6 +282,8 @@ def asan(session: nox.Session) -> None:
     """Run the C++ and the Python tests under AddressSanitizer and UndefinedBehaviorSanitizer."""
     prepare(session, "test")
     run_ctest(session, build_cpp(session, "asan", "-DVM_SANITIZE=address,undefined"))
+    # scikit-build-core imports an installed vm_core (for its CMake files); an instrumented one ends that interpreter.
+    session.run("python", "-m", "pip", "uninstall", "-qqy", *(Path(package).name for package in PACKAGES))
     install_packages(session, VM_SANITIZE="address,undefined")
     # The interpreter is not instrumented, so the runtime has to be there before the first module; libstdc++ beside it,
     # or the runtime cannot intercept C++ exceptions. The interpreter's own leaks are not ours.
