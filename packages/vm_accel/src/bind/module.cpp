@@ -6,7 +6,7 @@
 
 #include <filesystem>
 
-#include "vm/accel/kvm.hpp"
+#include "vm/accel/kvm/probe.hpp"
 #include "vm/python/abi.hpp"
 
 namespace py = pybind11;
