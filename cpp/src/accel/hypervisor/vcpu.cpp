@@ -5,6 +5,7 @@
 
 #include "vm/accel/hypervisor/capabilities.hpp"
 #include "vm/accel/hypervisor/vcpu_state.hpp"
+#include "vm/accel/hypervisor/vcpu_interrupts.hpp"
 #include "vm/accel/hypervisor/x86_state.hpp"
 #include "vm/core/error.hpp"
 
@@ -211,6 +212,13 @@ Vcpu::Held<Capabilities> Vcpu::capabilities() {
   Capabilities* capabilities = backend_->capabilities();
   if (capabilities == nullptr) throw NotSupported(name_of(id_) + ": this backend has no capabilities to ask for");
   return {std::move(use), *capabilities};
+}
+
+Vcpu::Held<VcpuInterrupts> Vcpu::interrupts() {
+  Use use(*this);
+  VcpuInterrupts* facet = backend_->interrupts();
+  if (facet == nullptr) throw NotSupported("this hypervisor gives no interrupts to " + name_of(id_) + " by hand");
+  return {std::move(use), *facet};
 }
 
 }  // namespace vm::accel

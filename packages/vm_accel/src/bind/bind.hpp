@@ -22,3 +22,10 @@ VmType bind_vm(pybind11::module_& module);
 VcpuType bind_vcpu(pybind11::module_& module);
 
 void add_x86_registers(VcpuType& type);
+
+void bind_devices(pybind11::module_& module);
+void bind_run_loop(pybind11::module_& module);
+void bind_boot(pybind11::module_& module);
+void bind_machine(pybind11::module_& module);
+void add_run_loop(VcpuType& type);
+void add_run_loop(VmType& type);

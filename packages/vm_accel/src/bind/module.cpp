@@ -14,7 +14,13 @@ PYBIND11_MODULE(_accel, module, pybind11::mod_gil_not_used()) {
   bind_x86_registers(module);
   VcpuType vcpu = bind_vcpu(module);
   add_x86_registers(vcpu);
-  bind_vm(module);
+  VmType vm = bind_vm(module);
   bind_hypervisor(module);
+  bind_run_loop(module);
+  bind_devices(module);
+  add_run_loop(vcpu);
+  add_run_loop(vm);
+  bind_boot(module);
+  bind_machine(module);
   module.attr("__version__") = VM_VERSION;
 }

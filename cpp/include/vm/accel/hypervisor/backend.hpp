@@ -22,6 +22,13 @@ class VcpuState;
 class X86State;
 class X86System;
 class X86VmState;
+class ExitPolicy;
+class Interrupts;
+class IoEvents;
+class KernelDevice;
+class VcpuInterrupts;
+class X86Irqchip;
+enum class KernelDeviceKind : std::uint32_t;
 
 enum class Architecture : std::uint8_t { x86_64, aarch64, riscv64 };
 
@@ -56,6 +63,7 @@ class VcpuBackend {
   virtual X86State* x86() noexcept { return nullptr; }
   virtual VcpuState* state() noexcept { return nullptr; }
   virtual Capabilities* capabilities() noexcept { return nullptr; }
+  virtual VcpuInterrupts* interrupts() noexcept { return nullptr; }
 };
 
 /// One virtual machine. Any thread; calls that change it are serialized by the front.
@@ -77,6 +85,12 @@ class VmBackend {
 
   virtual X86VmState* x86() noexcept { return nullptr; }
   virtual Capabilities* capabilities() noexcept { return nullptr; }
+  virtual Interrupts* interrupts() noexcept { return nullptr; }
+  virtual X86Irqchip* x86_irqchip() noexcept { return nullptr; }
+  virtual IoEvents* io_events() noexcept { return nullptr; }
+  virtual ExitPolicy* exit_policy() noexcept { return nullptr; }
+  /// Throws NotSupported for a device that it does not have.
+  virtual std::shared_ptr<KernelDevice> create_device(KernelDeviceKind kind);
 
   /// The slots that the front has added. Here, so that the memory outlives the last vCPU that could touch it.
   SlotTable slots;

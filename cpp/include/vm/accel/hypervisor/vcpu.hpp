@@ -96,6 +96,8 @@ class Vcpu {
   Held<VcpuState> state();
   /// Throws NotSupported where the backend has nothing to ask for.
   Held<Capabilities> capabilities();
+  /// Interrupts by hand. Throws NotSupported where the hypervisor has none.
+  Held<VcpuInterrupts> interrupts();
 
  private:
   static constexpr std::uint32_t busy = 1;
