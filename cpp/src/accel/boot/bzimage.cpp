@@ -89,8 +89,7 @@ LoadedImage load_bzimage(const ImageReader& reader, mem::GuestMemory& memory, co
   if (!options.modules.empty()) {
     const Image& initrd = options.modules.front();
     const std::uint64_t end = std::min<std::uint64_t>(contiguous_end(map), reader.u32(initrd_addr_max, what) + 1ULL);
-    const std::uint64_t at =
-        place_module(reader, memory, setup.load + setup.memory_size, end, initrd, true);
+    const std::uint64_t at = place_module(reader, memory, setup.load + setup.memory_size, end, initrd, true);
     memory.write(at, initrd.bytes.data(), initrd.bytes.size());
     zero_page.put(ramdisk_image, at, 4);
     zero_page.put(ramdisk_size, initrd.bytes.size(), 4);
@@ -100,8 +99,11 @@ LoadedImage load_bzimage(const ImageReader& reader, mem::GuestMemory& memory, co
   write_segment(reader, memory, bytes);
   zero_page.write(memory, place::zero_page);
 
-  LoadedImage loaded{ImageKind::bzimage, setup.has_64bit_entry ? EntryMode::long64 : EntryMode::protected32, {},
-                     setup.load, setup.load + (setup.memory_size - 1)};
+  LoadedImage loaded{ImageKind::bzimage,
+                     setup.has_64bit_entry ? EntryMode::long64 : EntryMode::protected32,
+                     {},
+                     setup.load,
+                     setup.load + (setup.memory_size - 1)};
   loaded.regs.rip = setup.has_64bit_entry ? setup.load + entry64 : setup.load;
   loaded.regs.rsi = place::zero_page;
   loaded.regs.rsp = place::stack;

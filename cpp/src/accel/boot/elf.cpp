@@ -39,7 +39,7 @@ std::optional<std::uint32_t> find_pvh_entry(const ImageReader& reader, const Seg
     const std::uint32_t type = reader.u32(at + 8, "ELF note");
     const std::uint64_t name = at + header_size, value = name + align_up(name_size, 4);
     const std::uint64_t next = value + align_up(value_size, 4);  // two 32-bit numbers: no overflow
-    if (next > end) return std::nullopt;  // padding or garbage after the last note
+    if (next > end) return std::nullopt;                         // padding or garbage after the last note
     if (type == phys32_entry && name_size == 4 && value_size >= 4 &&
         std::memcmp(reader.bytes(name, 4, "ELF note"), "Xen", 4) == 0) {
       return reader.u32(value, "ELF note");
@@ -52,7 +52,10 @@ std::optional<std::uint32_t> find_pvh_entry(const ImageReader& reader, const Seg
 }  // namespace
 
 bool is_elf(const ImageReader& reader) noexcept {
-  return reader.holds(0, 4) && std::memcmp(reader.bytes(0, 4, "ELF header"), "\x7f" "ELF", 4) == 0;
+  return reader.holds(0, 4) && std::memcmp(reader.bytes(0, 4, "ELF header"),
+                                           "\x7f"
+                                           "ELF",
+                                           4) == 0;
 }
 
 ElfImage read_elf(const ImageReader& reader, const mem::GuestMemory& memory) {

@@ -13,8 +13,8 @@ namespace vm::accel::boot {
 bool is_elf(const ImageReader& reader) noexcept;
 
 struct ElfImage {
-  bool wide = false;         ///< ELF64
-  std::uint64_t entry = 0;   ///< physical: translated by the segment that holds it
+  bool wide = false;        ///< ELF64
+  std::uint64_t entry = 0;  ///< physical: translated by the segment that holds it
   std::vector<Segment> segments;
   std::uint64_t first = 0;  ///< of all segments together
   std::uint64_t last = 0;

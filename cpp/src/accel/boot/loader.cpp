@@ -16,7 +16,8 @@ constexpr std::array<const char*, 6> kinds = {"automatic", "flat", "elf", "multi
 
 LoadedImage load_flat(const ImageReader& reader, mem::GuestMemory& memory, const LoadOptions& options) {
   const std::uint64_t at = options.flat_address;
-  if (at >= 0x10000) reader.refuse("a flat image begins below 64 KiB, in the first segment of real mode, not at " + hex(at));
+  if (at >= 0x10000)
+    reader.refuse("a flat image begins below 64 KiB, in the first segment of real mode, not at " + hex(at));
   const Segment all{0, reader.size(), at, reader.size()};
   check_segment(reader, memory, all, "flat image");
   write_segment(reader, memory, all);

@@ -39,7 +39,8 @@ std::vector<MemoryRange> memory_map(const mem::GuestMemory& memory) {
 
 std::uint64_t contiguous_end(const std::vector<MemoryRange>& map) {
   for (const MemoryRange& range : map) {
-    if (range.type == RangeType::usable && range.base <= high_memory_start && range.base + range.size > high_memory_start)
+    if (range.type == RangeType::usable && range.base <= high_memory_start &&
+        range.base + range.size > high_memory_start)
       return std::min(range.base + range.size, four_gib);
   }
   return 0;

@@ -108,7 +108,8 @@ LoadedImage load_multiboot(const ImageReader& reader, mem::GuestMemory& memory, 
     info.put(at + 12, map[i].size, 8);
     info.put(at + 20, static_cast<std::uint32_t>(map[i].type), 4);
   }
-  for (std::size_t i = 0; loader_name[i] != '\0'; ++i) info.put(name_at + i, static_cast<unsigned char>(loader_name[i]), 1);
+  for (std::size_t i = 0; loader_name[i] != '\0'; ++i)
+    info.put(name_at + i, static_cast<unsigned char>(loader_name[i]), 1);
   info.put(0, has_memory | has_command_line | has_modules | has_map | has_loader_name, 4);
   info.put(4, low_memory_end / 1024, 4);
   info.put(8, memory_end > high_memory_start ? (memory_end - high_memory_start) / 1024 : 0, 4);

@@ -64,10 +64,10 @@ std::uint64_t encode_descriptor(const X86Segment& segment) noexcept {
   const std::uint64_t limit = pages ? segment.limit >> 12 : segment.limit;
   std::uint64_t result = (limit & 0xFFFF) | (limit >> 16 & 0xF) << 48;
   result |= (segment.base & 0xFFFFFF) << 16 | (segment.base >> 24 & 0xFF) << 56;
-  const std::uint64_t access = (segment.type & 0xFU) | (segment.code_or_data ? 0x10U : 0U) |
-                               (segment.dpl & 3U) << 5 | (segment.present ? 0x80U : 0U);
-  const std::uint64_t flags = (segment.available ? 1U : 0U) | (segment.long_mode ? 2U : 0U) |
-                              (segment.db ? 4U : 0U) | (pages ? 8U : 0U);
+  const std::uint64_t access = (segment.type & 0xFU) | (segment.code_or_data ? 0x10U : 0U) | (segment.dpl & 3U) << 5 |
+                               (segment.present ? 0x80U : 0U);
+  const std::uint64_t flags =
+      (segment.available ? 1U : 0U) | (segment.long_mode ? 2U : 0U) | (segment.db ? 4U : 0U) | (pages ? 8U : 0U);
   return result | access << 40 | flags << 52;
 }
 

@@ -63,8 +63,8 @@ PcMachine::~PcMachine() { close(); }
 
 void PcMachine::add_devices(const PcOptions& options) {
   const std::shared_ptr<Interrupts> interrupts = vm_->interrupts();
-  serial_ = std::make_shared<Serial>(
-      options.serial, [interrupts](bool high) { interrupts->set_line(Serial::com1_irq, high); });
+  serial_ = std::make_shared<Serial>(options.serial,
+                                     [interrupts](bool high) { interrupts->set_line(Serial::com1_irq, high); });
   constexpr std::uint64_t four_gib = std::uint64_t{4} << 30;
   std::uint64_t high = 0;
   for (const mem::Region& region : memory_->table()->regions())
@@ -76,8 +76,7 @@ void PcMachine::add_devices(const PcOptions& options) {
                   "keyboard controller");
   bus_->add_ports(EmptyPci::port, EmptyPci::ports, std::make_shared<EmptyPci>(stop_), "pci");
   bus_->add_ports(IgnoredPort::post, 1, std::make_shared<IgnoredPort>(), "progress codes");
-  bus_->add_ports(Cmos::port, Cmos::ports,
-                  std::make_shared<Cmos>(memory_->size() - high, high, options.cpus), "clock");
+  bus_->add_ports(Cmos::port, Cmos::ports, std::make_shared<Cmos>(memory_->size() - high, high, options.cpus), "clock");
   bus_->add_ports(FwCfg::port, FwCfg::ports,
                   std::make_shared<FwCfg>(memory_->size(), static_cast<std::uint16_t>(options.cpus)), "fw_cfg");
   if (options.test_device) add_test_devices();
@@ -88,10 +87,10 @@ void PcMachine::add_test_devices() {
   bus_->add_ports(EchoPort::port, EchoPort::ports, std::make_shared<EchoPort>(), "test echo");
   bus_->add_ports(PageFlushPort::port, PageFlushPort::ports, std::make_shared<PageFlushPort>(memory_),
                   "test page flush");
-  bus_->add_ports(IrqLinePorts::port, IrqLinePorts::ports, std::make_shared<IrqLinePorts>([interrupts](unsigned line, bool level) {
-                    interrupts->set_line(line, level);
-                  }),
-                  "test interrupts");
+  bus_->add_ports(
+      IrqLinePorts::port, IrqLinePorts::ports,
+      std::make_shared<IrqLinePorts>([interrupts](unsigned line, bool level) { interrupts->set_line(line, level); }),
+      "test interrupts");
   bus_->add_memory(MemoryDevice::base, MemoryDevice::size, std::make_shared<MemoryDevice>(), "test memory");
 }
 

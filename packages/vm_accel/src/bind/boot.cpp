@@ -1,5 +1,7 @@
 // Loaders, and the states in which a guest begins.
 
+#include "boot.hpp"
+
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 #include <pybind11/stl/filesystem.h>
@@ -11,7 +13,6 @@
 #include <vector>
 
 #include "bind.hpp"
-#include "boot.hpp"
 #include "vm/accel/boot/memory_map.hpp"
 #include "vm/accel/boot/x86_modes.hpp"
 #include "vm/core/error.hpp"
@@ -79,8 +80,8 @@ void bind_modes(py::module_& module) {
          std::uint8_t stack, std::uint8_t privilege, bool trap) {
         boot::write_gate(memory, idt.value, vector, {handler.value, selector, stack, privilege, trap});
       },
-      "memory"_a, "idt"_a, "vector"_a, "handler"_a, py::kw_only(), "selector"_a = boot::selector::code64,
-      "stack"_a = 0, "privilege"_a = 0, "trap"_a = false,
+      "memory"_a, "idt"_a, "vector"_a, "handler"_a, py::kw_only(), "selector"_a = boot::selector::code64, "stack"_a = 0,
+      "privilege"_a = 0, "trap"_a = false,
       "Write one gate of a 64-bit interrupt table. ``stack``: 1 to 7, a stack of the task state; 0: the current one.");
   const boot::LongModeOptions defaults;
   module.def(
@@ -103,9 +104,9 @@ void bind_modes(py::module_& module) {
 
 }  // namespace
 
-boot::LoadedImage load_with(const py::object& image, const std::string& kind, const std::string& command_line,
-                            const py::sequence& modules, Unsigned flat_address,
-                            const std::function<boot::LoadedImage(const boot::Image&, const boot::LoadOptions&)>& load) {
+boot::LoadedImage load_with(
+    const py::object& image, const std::string& kind, const std::string& command_line, const py::sequence& modules,
+    Unsigned flat_address, const std::function<boot::LoadedImage(const boot::Image&, const boot::LoadOptions&)>& load) {
   boot::LoadOptions options;
   options.kind = boot::parse_image_kind(kind);
   options.command_line = command_line;
@@ -137,10 +138,11 @@ void bind_boot(py::module_& module) {
                            return boot::load(memory, bytes, options);
                          });
       },
-      "memory"_a, "image"_a, py::kw_only(), "kind"_a = "automatic", "command_line"_a = "",
-      "modules"_a = py::tuple(), "flat_address"_a = Unsigned{0x7C00},
+      "memory"_a, "image"_a, py::kw_only(), "kind"_a = "automatic", "command_line"_a = "", "modules"_a = py::tuple(),
+      "flat_address"_a = Unsigned{0x7C00},
       "Put a program, a path or bytes, into guest memory as a boot loader does.\n\n"
-      "kind: \"flat\", \"elf\", \"multiboot\", \"bzimage\", \"pvh\", or \"automatic\". modules: paths or bytes; an initrd "
+      "kind: \"flat\", \"elf\", \"multiboot\", \"bzimage\", \"pvh\", or \"automatic\". modules: paths or bytes; an "
+      "initrd "
       "for Linux. Raises InvalidConfig saying what is wrong with the image at which offset, or what does not fit; "
       "NotSupported; OSError. Nothing of a refused image is in memory.");
   module.def("enter_image", &boot::enter, "memory"_a, "vcpu"_a, "loaded"_a, py::call_guard<py::gil_scoped_release>(),

@@ -49,8 +49,8 @@ std::vector<std::byte> bytes_from(const py::bytes& data) {
 }
 
 void bind_serial(py::module_& module) {
-  py::class_<BufferSink, py::smart_holder>(
-      module, "BufferSink", "Keeps the last bytes that a device sent, capacity of them. Any thread.")
+  py::class_<BufferSink, py::smart_holder>(module, "BufferSink",
+                                           "Keeps the last bytes that a device sent, capacity of them. Any thread.")
       .def(py::init<std::size_t>(), "capacity"_a = std::size_t{1} << 20)
       .def_property_readonly(
           "data", [](const BufferSink& self) { return py::bytes(self.text()); }, "The bytes that are there.")

@@ -48,10 +48,9 @@ std::unique_ptr<MachineObject> make(const std::optional<std::shared_ptr<Hypervis
 
 boot::LoadedImage load(const MachineObject& self, const py::object& image, const std::string& kind,
                        const std::string& command_line, const py::sequence& modules, Unsigned flat_address) {
-  return load_with(image, kind, command_line, modules, flat_address,
-                   [&self](const boot::Image& bytes, const boot::LoadOptions& options) {
-                     return self.pc->load(bytes, options);
-                   });
+  return load_with(
+      image, kind, command_line, modules, flat_address,
+      [&self](const boot::Image& bytes, const boot::LoadOptions& options) { return self.pc->load(bytes, options); });
 }
 
 LoopObject run(const MachineObject& self, const std::optional<double>& timeout, bool stop_at_unclaimed) {

@@ -25,7 +25,8 @@ namespace {
 StopKind kind_from(const std::string& name) {
   for (const StopKind kind : {StopKind::exit, StopKind::power_off, StopKind::reset, StopKind::cancelled})
     if (name == stop_kind_name(kind)) return kind;
-  throw vm::InvalidConfig("a machine stops by \"exit\", \"power_off\", \"reset\" or \"cancelled\", not \"" + name + "\"");
+  throw vm::InvalidConfig("a machine stops by \"exit\", \"power_off\", \"reset\" or \"cancelled\", not \"" + name +
+                          "\"");
 }
 
 std::string repr(const StopReason& self) {

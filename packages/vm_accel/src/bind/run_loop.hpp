@@ -17,5 +17,4 @@ struct LoopObject {
 };
 
 /// `vcpus`: those that ran. With the GIL.
-LoopObject loop_object(const vm::accel::LoopResult& result,
-                       const std::vector<std::shared_ptr<vm::accel::Vcpu>>& vcpus);
+LoopObject loop_object(const vm::accel::LoopResult& result, const std::vector<std::shared_ptr<vm::accel::Vcpu>>& vcpus);

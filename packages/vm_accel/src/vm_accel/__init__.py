@@ -5,10 +5,14 @@
 ...     assert backend.works or backend.reason
 """
 
-from . import exits, kvm
+from . import boot, devices, exits, kvm
 from ._accel import (
+    DeviceBus,
     Hypervisor,
+    LoopResult,
+    Machine,
     MemorySlot,
+    StopRequest,
     Vcpu,
     Vm,
     X86DescriptorTable,
@@ -52,6 +56,7 @@ __all__ = [
     "Backend",
     "BusLock",
     "Debug",
+    "DeviceBus",
     "DirtyRingFull",
     "Exit",
     "FailEntry",
@@ -65,6 +70,8 @@ __all__ = [
     "IoapicEoi",
     "IrqWindowOpen",
     "KvmInfo",
+    "LoopResult",
+    "Machine",
     "MemoryFault",
     "MemorySlot",
     "MmioRead",
@@ -73,6 +80,7 @@ __all__ = [
     "RdMsr",
     "SetTpr",
     "Shutdown",
+    "StopRequest",
     "SystemEvent",
     "Timeout",
     "Unknown",
@@ -85,7 +93,9 @@ __all__ = [
     "X86SpecialRegs",
     "__version__",
     "available_backends",
+    "boot",
     "create_hypervisor",
+    "devices",
     "exits",
     "kvm",
     "probe",

@@ -44,8 +44,8 @@ struct Image {
 
 struct LoadOptions {
   ImageKind kind = ImageKind::automatic;
-  std::string command_line;           ///< multiboot, bzimage, pvh
-  std::vector<Image> modules;         ///< multiboot: any number; bzimage, pvh: at most one, the initrd
+  std::string command_line;             ///< multiboot, bzimage, pvh
+  std::vector<Image> modules;           ///< multiboot: any number; bzimage, pvh: at most one, the initrd
   std::uint64_t flat_address = 0x7C00;  ///< of a flat image's first byte, below 1 MiB
 };
 

@@ -49,12 +49,12 @@ void write_gate(mem::GuestMemory& memory, std::uint64_t idt, std::uint8_t vector
 
 /// Where the tables of a guest that starts in long mode lie, and what they map.
 struct LongModeOptions {
-  unsigned privilege = 0;               ///< 0, or 3: user code, which may use ports (IOPL 3)
-  std::uint64_t gdt = 0x500;            ///< see write_gdt
-  std::uint64_t tss = 0x580;            ///< see write_gdt
-  std::uint64_t tables = 0x9000;        ///< the top table; the others follow it
-  std::uint64_t tables_end = 0xF000;    ///< where they must end
-  std::uint64_t mapped = 4ULL << 30;    ///< so many bytes from 0 map to themselves, in pages of 2 MiB
+  unsigned privilege = 0;                  ///< 0, or 3: user code, which may use ports (IOPL 3)
+  std::uint64_t gdt = 0x500;               ///< see write_gdt
+  std::uint64_t tss = 0x580;               ///< see write_gdt
+  std::uint64_t tables = 0x9000;           ///< the top table; the others follow it
+  std::uint64_t tables_end = 0xF000;       ///< where they must end
+  std::uint64_t mapped = 4ULL << 30;       ///< so many bytes from 0 map to themselves, in pages of 2 MiB
   std::uint64_t exception_stack = 0x8000;  ///< for exceptions out of privilege 3
 };
 

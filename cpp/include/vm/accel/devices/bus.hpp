@@ -15,8 +15,8 @@
 
 namespace vm::accel {
 
-/// A device: `read(offset, width)` and `write(offset, width, value)`, `offset` from the start of its range. It is called
-/// on the threads of the vCPUs, by several at once. What it throws ends the run loop.
+/// A device: `read(offset, width)` and `write(offset, width, value)`, `offset` from the start of its range. It is
+/// called on the threads of the vCPUs, by several at once. What it throws ends the run loop.
 using Device = mem::MmioHandler;
 
 enum class BusSpace : std::uint8_t {
@@ -89,8 +89,8 @@ class DeviceBus {
   std::array<std::unique_ptr<Counters>, 2> unclaimed_;
 };
 
-/// How one thread reaches the bus. It keeps the table that it saw last, so that an access takes no lock; a change of the
-/// bus is seen at the next access.
+/// How one thread reaches the bus. It keeps the table that it saw last, so that an access takes no lock; a change of
+/// the bus is seen at the next access.
 class DeviceBus::Cursor {
  public:
   explicit Cursor(const DeviceBus& bus);

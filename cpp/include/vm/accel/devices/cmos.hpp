@@ -12,8 +12,9 @@
 
 namespace vm::accel {
 
-/// The clock shows UTC, in BCD and 24 hours, and cannot be set; alarms and periodic interrupts are not there. Bytes from
-/// 0x0E on are memory. The places where firmware notes the memory size are filled as QEMU's pc machine does. Any thread.
+/// The clock shows UTC, in BCD and 24 hours, and cannot be set; alarms and periodic interrupts are not there. Bytes
+/// from 0x0E on are memory. The places where firmware notes the memory size are filled as QEMU's pc machine does. Any
+/// thread.
 class Cmos final : public Device {
  public:
   static constexpr std::uint16_t port = 0x70;

@@ -11,8 +11,8 @@
 
 namespace vm::accel {
 
-/// Ends the machine with status value * 2 + 1, as QEMU's isa-debug-exit does: never 0, so that a test that says "passed"
-/// by writing 0 is told from a machine that just went away.
+/// Ends the machine with status value * 2 + 1, as QEMU's isa-debug-exit does: never 0, so that a test that says
+/// "passed" by writing 0 is told from a machine that just went away.
 class DebugExit final : public Device {
  public:
   static constexpr std::uint16_t port = 0xF4;

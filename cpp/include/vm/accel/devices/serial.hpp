@@ -54,8 +54,8 @@ class BufferSink final : public ByteSink {
 using LineLevel = std::function<void(bool high)>;
 
 /// Eight ports. What the guest sends reaches the sink at once; what `feed` got is ready at once. The interrupt line is
-/// high while an enabled cause is pending and OUT2 is set, which gates it on a PC. Any thread; the sink and the line are
-/// called with the device's lock held, so they must not call it back.
+/// high while an enabled cause is pending and OUT2 is set, which gates it on a PC. Any thread; the sink and the line
+/// are called with the device's lock held, so they must not call it back.
 class Serial final : public Device {
  public:
   static constexpr std::uint16_t com1 = 0x3F8;  ///< COM1's first port

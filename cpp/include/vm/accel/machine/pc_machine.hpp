@@ -25,8 +25,8 @@ struct PcOptions {
 
 /// The hypervisor keeps the interrupt controllers and the 8254 timer; on the bus are COM1 (IRQ 4), fw_cfg, the clock,
 /// the keyboard controller's reset, an empty PCI bus with its reset register, the power-off port 0x8900, debug-exit at
-/// 0xF4 and the port 0x80. CPUID is what the hypervisor supports, each processor at its place. The thread that makes the
-/// machine owns its processors; `bus`, `stop`, `serial` and `memory` are for any thread.
+/// 0xF4 and the port 0x80. CPUID is what the hypervisor supports, each processor at its place. The thread that makes
+/// the machine owns its processors; `bus`, `stop`, `serial` and `memory` are for any thread.
 class PcMachine {
  public:
   /// Throws InvalidConfig for options that make no sense, NotSupported on another architecture or when the hypervisor
