@@ -100,7 +100,7 @@ TEST_P(Hostile, IsRefusedWithTheReasonAndLeavesMemoryAlone) {
   EXPECT_EQ(after, mark);
 }
 
-INSTANTIATE_TEST_SUITE_P(Images, Hostile, testing::ValuesIn(lies), [](const auto& info) { return info.param.name; });
+INSTANTIATE_TEST_SUITE_P(Images, Hostile, testing::ValuesIn(lies), [](const auto& lie) { return lie.param.name; });
 
 TEST(Requests, ThatDoNotFitAreRefused) {
   const auto memory = pc_memory(2 << 20);
