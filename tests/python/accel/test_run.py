@@ -11,7 +11,7 @@ import weakref
 
 import pytest
 import vm_accel
-from guests import FOREVER, HALT, PRINT_SUM, kvm_vm, real_mode_vcpu
+from accel.guests import FOREVER, HALT, PRINT_SUM, kvm_vm, real_mode_vcpu
 from vm_accel import Hlt, Interrupted, IoIn, IoOut, MmioRead, RdMsr, Timeout, WrMsr, create_hypervisor
 from vm_core import AccessViolation, ClosedError, InvalidConfig, VmError
 from vm_mem import GuestMemory
