@@ -30,7 +30,8 @@ KvmVcpu::KvmVcpu(unsigned id, std::shared_ptr<KvmVm> vm)
       signal_(&area().immediate_exit)
 #if defined(__x86_64__)
       ,
-      x86_(fd_.get())
+      x86_(fd_.get()),
+      interrupts_(*vm_, fd_.get(), area())
 #endif
 {
 }

@@ -8,6 +8,7 @@
 
 #include "abi.hpp"
 #include "thread_signal.hpp"
+#include "vcpu_interrupts.hpp"
 #include "vm.hpp"
 #include "vm/accel/hypervisor/backend.hpp"
 #include "vm/mem/guest/mapping.hpp"
@@ -26,8 +27,10 @@ class KvmVcpu final : public VcpuBackend {
   void reply(const Exit& exit, const std::byte* data) override;
   void refuse(const Exit& exit) override;
   void complete() override;
+  int fd() const noexcept { return fd_.get(); }
 #if defined(__x86_64__)
   X86State* x86() noexcept override { return &x86_; }
+  VcpuInterrupts* interrupts() noexcept override { return &interrupts_; }
 #endif
 
  private:
@@ -40,6 +43,7 @@ class KvmVcpu final : public VcpuBackend {
   ThreadSignal signal_;
 #if defined(__x86_64__)
   KvmX86State x86_;
+  KvmVcpuInterrupts interrupts_;
 #endif
 };
 

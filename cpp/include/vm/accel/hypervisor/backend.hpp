@@ -17,7 +17,14 @@
 
 namespace vm::accel {
 
+class ExitPolicy;
+class Interrupts;
+class IoEvents;
+class KernelDevice;
+class VcpuInterrupts;
+class X86Irqchip;
 class X86State;
+enum class KernelDeviceKind : std::uint32_t;
 
 enum class Architecture : std::uint8_t { x86_64, aarch64, riscv64 };
 
@@ -50,6 +57,7 @@ class VcpuBackend {
   virtual void complete() = 0;
 
   virtual X86State* x86() noexcept { return nullptr; }
+  virtual VcpuInterrupts* interrupts() noexcept { return nullptr; }
 };
 
 /// One virtual machine. Any thread; calls that change it are serialized by the front.
@@ -68,6 +76,13 @@ class VmBackend {
   virtual std::uint64_t page_size() const noexcept = 0;
   /// How many slots a VM can have.
   virtual std::size_t max_slots() const noexcept = 0;
+
+  virtual Interrupts* interrupts() noexcept { return nullptr; }
+  virtual X86Irqchip* x86_irqchip() noexcept { return nullptr; }
+  virtual IoEvents* io_events() noexcept { return nullptr; }
+  virtual ExitPolicy* exit_policy() noexcept { return nullptr; }
+  /// Throws NotSupported for a device that it does not have.
+  virtual std::shared_ptr<KernelDevice> create_device(KernelDeviceKind kind);
 
   /// The slots that the front has added. Here, so that the memory outlives the last vCPU that could touch it.
   SlotTable slots;

@@ -93,6 +93,8 @@ class Vcpu {
 
   /// Registers and the like of an x86 vCPU: `vcpu.x86()->regs()`. Throws NotSupported on another architecture.
   Held<X86State> x86();
+  /// Interrupts by hand. Throws NotSupported where the hypervisor has none.
+  Held<VcpuInterrupts> interrupts();
 
  private:
   static constexpr std::uint32_t busy = 1;
