@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <string>
 
+#include "vm/accel/hypervisor/capabilities.hpp"
 #include "vm/accel/hypervisor/vcpu_interrupts.hpp"
+#include "vm/accel/hypervisor/vcpu_state.hpp"
 #include "vm/accel/hypervisor/x86_state.hpp"
 #include "vm/core/error.hpp"
 
@@ -204,6 +206,20 @@ Vcpu::Held<VcpuInterrupts> Vcpu::interrupts() {
   VcpuInterrupts* facet = backend_->interrupts();
   if (facet == nullptr) throw NotSupported("this hypervisor gives no interrupts to " + name_of(id_) + " by hand");
   return {std::move(use), *facet};
+}
+
+Vcpu::Held<VcpuState> Vcpu::state() {
+  Use use(*this);
+  VcpuState* state = backend_->state();
+  if (state == nullptr) throw NotSupported(name_of(id_) + ": this backend shows no state beside the registers");
+  return {std::move(use), *state};
+}
+
+Vcpu::Held<Capabilities> Vcpu::capabilities() {
+  Use use(*this);
+  Capabilities* capabilities = backend_->capabilities();
+  if (capabilities == nullptr) throw NotSupported(name_of(id_) + ": this backend has no capabilities to ask for");
+  return {std::move(use), *capabilities};
 }
 
 }  // namespace vm::accel
