@@ -129,23 +129,28 @@ void Vcpu::enter_until_exit(const RunOptions& options) {
     if (look != never) watch_until(look);
     // Acquire: what the kicking thread wrote before is visible to the one that sees the kick.
     if (kicked_.load(std::memory_order_relaxed) && kicked_.exchange(false, std::memory_order_acquire)) {
-      exit_ = Interrupted{};
+      interrupt_with(Interrupted{});
       break;
     }
     if (backend_->enter(exit_)) break;
     if ((use_.load(std::memory_order_acquire) & closing) != 0)
       throw ClosedError(name_of(id_) + " was closed while it was running");
     if (kicked_.exchange(false, std::memory_order_seq_cst)) {
-      exit_ = Interrupted{};
+      interrupt_with(Interrupted{});
       break;
     }
     if (deadline != never && Clock::now() >= deadline) {
-      exit_ = Timeout{};
+      interrupt_with(Timeout{});
       break;
     }
     if (options.signals != nullptr) options.signals->check();
   }
   if (watched_) watchdog_->disarm(entry_);
+}
+
+void Vcpu::interrupt_with(const Exit& exit) {
+  exit_ = exit;
+  backend_->interrupted(exit_);
 }
 
 void Vcpu::watch_until(Clock::time_point deadline) {

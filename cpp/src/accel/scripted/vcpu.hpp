@@ -1,0 +1,55 @@
+#pragma once
+/// \file
+/// A scripted vCPU: its place in the script, and registers.
+
+#include <cstddef>
+#include <memory>
+#include <vector>
+
+#include "vm.hpp"
+#include "vm/accel/hypervisor/backend.hpp"
+#include "vm/accel/hypervisor/x86_state.hpp"
+#include "waker.hpp"
+
+namespace vm::accel::scripted {
+
+class ScriptedVcpu final : public VcpuBackend, private X86State {
+ public:
+  ScriptedVcpu(unsigned id, std::shared_ptr<ScriptedVm> vm);
+
+  void attach() override {}
+  bool enter(Exit& exit) override;
+  void interrupted(const Exit& exit) override;
+  void nudge() noexcept override;
+  void reply(const Exit& exit, const std::byte* data) override;
+  void refuse(const Exit& exit) override;
+  void complete() override;
+  X86State* x86() noexcept override;
+
+ private:
+  X86Regs regs() override { return regs_; }
+  void set_regs(const X86Regs& regs) override;
+  X86SpecialRegs sregs() override { return sregs_; }
+  void set_sregs(const X86SpecialRegs& sregs) override;
+
+  const Step& next();
+  void begin_run();
+  bool came_back() noexcept;
+  void play(const Play& play, Exit& exit);
+  void perform(const Do& step);
+
+  const unsigned id_;
+  const std::shared_ptr<ScriptedVm> vm_;
+  Stage& stage_;  // of vm_
+  const std::shared_ptr<NudgeCount> nudges_;
+  const Script& script_;  // of stage_, or empty
+  std::size_t position_ = 0;
+  bool begun_ = false;  // a run has come as far as this step and not been interrupted since
+  Waker waker_;
+  X86Regs regs_;
+  X86SpecialRegs sregs_;
+  std::vector<std::byte> reply_;  // to the exit before
+  bool refused_ = false;
+};
+
+}  // namespace vm::accel::scripted
