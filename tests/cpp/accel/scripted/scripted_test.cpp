@@ -54,7 +54,8 @@ std::vector<std::string> names(const std::vector<Call>& calls) {
 
 TEST(Scripted, PlaysExitsInOrderAndSaysWhenItIsOver) {
   const auto hypervisor = playing({port_write("hi"), play(IoIn{0x60, 1, 1}), play(Hlt{})});
-  const auto vcpu = hypervisor->create_vm()->create_vcpu();
+  const auto vm = hypervisor->create_vm();
+  const auto vcpu = vm->create_vcpu();
   const auto& out = std::get<IoOut>(vcpu->run());
   EXPECT_EQ(std::string(reinterpret_cast<const char*>(out.data), out.count), "hi");
   EXPECT_TRUE(is<IoIn>(vcpu->run()));
@@ -67,7 +68,7 @@ TEST(Scripted, PlaysExitsInOrderAndSaysWhenItIsOver) {
   } catch (const InvalidConfig& error) {
     EXPECT_NE(std::string(error.what()).find("is over after its 3 steps"), std::string::npos) << error.what();
   }
-  EXPECT_THROW(hypervisor->create_vm()->create_vcpu(1)->run(), InvalidConfig);  // vCPU 1 has no script
+  EXPECT_THROW(vm->create_vcpu(1)->run(), InvalidConfig);  // vCPU 1 has no script
 }
 
 TEST(Scripted, EveryVcpuOfEveryVmPlaysItsOwnScript) {
@@ -198,12 +199,14 @@ TEST(Scripted, LimitsAreThePlans) {
   const auto vm = hypervisor.create_vm();
   for (std::uint64_t i = 0; i < 2; ++i) vm->map(*mem::GuestMemory::anonymous(4096, i << 20));
   EXPECT_THROW(vm->map(*mem::GuestMemory::anonymous(4096, 1 << 30)), ResourceExhausted);
-  EXPECT_THROW(vm->create_vcpu()->x86(), NotSupported);
+  const auto vcpu = vm->create_vcpu();
+  EXPECT_THROW(vcpu->x86(), NotSupported);
 }
 
 TEST(Scripted, ABlockEndsWithTheRunThatItHeldUp) {
   const auto hypervisor = playing({Block{}, Block{}, play(Hlt{})});
-  const auto vcpu = hypervisor->create_vm()->create_vcpu();
+  const auto vm = hypervisor->create_vm();
+  const auto vcpu = vm->create_vcpu();
   EXPECT_TRUE(is<Timeout>(vcpu->run({1ms, nullptr})));
   vcpu->kick();  // the same when the kick comes before the run
   EXPECT_TRUE(is<Interrupted>(vcpu->run()));
@@ -225,7 +228,8 @@ TEST(Scripted, ASignalInterruptsABlockOnlyForTheCheck) {
     Vcpu& vcpu_;
   };
   const auto hypervisor = playing({Block{}, play(Hlt{})});
-  const auto vcpu = hypervisor->create_vm()->create_vcpu();
+  const auto vm = hypervisor->create_vm();
+  const auto vcpu = vm->create_vcpu();
   Count signals(*vcpu);
   EXPECT_TRUE(is<Interrupted>(vcpu->run({std::nullopt, &signals})));
   EXPECT_EQ(signals.checks, 3);
@@ -234,7 +238,8 @@ TEST(Scripted, ASignalInterruptsABlockOnlyForTheCheck) {
 
 TEST(Scripted, KicksFromAnotherThreadAreAllSeen) {
   const auto hypervisor = playing({Block{}}, 0);
-  const auto vcpu = hypervisor->create_vm()->create_vcpu();
+  const auto vm = hypervisor->create_vm();
+  const auto vcpu = vm->create_vcpu();
   constexpr int rounds = 5'000;
   std::atomic<int> seen{0};
   std::thread kicker([&] {
@@ -255,7 +260,8 @@ std::atomic<Vcpu*> kicked_by_signal{nullptr};
 
 TEST(Scripted, ASignalHandlerOfTheSameThreadMayKick) {
   const auto hypervisor = playing({Block{}}, 0);
-  const auto vcpu = hypervisor->create_vm()->create_vcpu();
+  const auto vm = hypervisor->create_vm();
+  const auto vcpu = vm->create_vcpu();
   kicked_by_signal = vcpu.get();
   struct sigaction action {};
   struct sigaction before {};
