@@ -1,17 +1,88 @@
-"""Hypervisors of this machine behind one typed interface.
+"""Hypervisors behind one typed interface: run guest code, match on what it does.
 
-Today this package answers one question, what the Linux hypervisor KVM offers here::
-
-    >>> import vm_accel
-    >>> info = vm_accel.probe()
-    >>> info.available or info.reason != ""
-    True
-
-It does not run guests yet. ``python -m vm_accel`` prints the answer as a table.
+>>> from vm_accel import available_backends
+>>> for backend in available_backends():
+...     assert backend.works or backend.reason
 """
 
 from . import kvm
-from ._accel import __version__
+from ._accel import (
+    BusLock,
+    Debug,
+    DirtyRingFull,
+    Exception,
+    FailEntry,
+    Hlt,
+    Hypercall,
+    Hypervisor,
+    InternalError,
+    Interrupted,
+    IoapicEoi,
+    IoIn,
+    IoOut,
+    IrqWindowOpen,
+    MemoryFault,
+    MemorySlot,
+    MmioRead,
+    MmioWrite,
+    Notify,
+    RdMsr,
+    SetTpr,
+    Shutdown,
+    SystemEvent,
+    Timeout,
+    Unknown,
+    Vcpu,
+    Vm,
+    WrMsr,
+    X86DescriptorTable,
+    X86Regs,
+    X86Segment,
+    X86SpecialRegs,
+    __version__,
+    create_hypervisor,
+)
+from .backends import Backend, available_backends
 from .kvm import KvmInfo, probe
 
-__all__ = ["KvmInfo", "__version__", "kvm", "probe"]
+__all__ = [
+    "Backend",
+    "BusLock",
+    "Debug",
+    "DirtyRingFull",
+    "Exception",
+    "FailEntry",
+    "Hlt",
+    "Hypercall",
+    "Hypervisor",
+    "InternalError",
+    "Interrupted",
+    "IoIn",
+    "IoOut",
+    "IoapicEoi",
+    "IrqWindowOpen",
+    "KvmInfo",
+    "MemoryFault",
+    "MemorySlot",
+    "MmioRead",
+    "MmioWrite",
+    "Notify",
+    "RdMsr",
+    "SetTpr",
+    "Shutdown",
+    "SystemEvent",
+    "Timeout",
+    "Unknown",
+    "Vcpu",
+    "Vm",
+    "WrMsr",
+    "X86DescriptorTable",
+    "X86Regs",
+    "X86Segment",
+    "X86SpecialRegs",
+    "__version__",
+    "available_backends",
+    "create_hypervisor",
+    "kvm",
+    "probe",
+]
