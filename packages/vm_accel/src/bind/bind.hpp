@@ -22,3 +22,4 @@ VmType bind_vm(pybind11::module_& module);
 VcpuType bind_vcpu(pybind11::module_& module);
 
 void add_x86_registers(VcpuType& type);
+void bind_scripted(pybind11::module_& module, const HypervisorType& hypervisor);
