@@ -343,7 +343,9 @@ void bind_processor_exits(py::module_& module) {
 
   ExitType<Hypercall> call(module, "Hypercall", "The guest calls its hypervisor: answer with ``reply``.");
   call.field("number", &Hypercall::number, "What it wants.")
-      .field("arguments", &Hypercall::arguments, "Six numbers.")
+      .field(
+          "arguments", [](const ExitObject<Hypercall>& self) { return py::tuple(py::cast(self.value.arguments)); },
+          "Six numbers.")
       .field("flags", &Hypercall::flags, "The hypervisor's flags.")
       .type()
       .def(py::init([](Unsigned number, const std::array<std::uint64_t, 6>& arguments, Unsigned flags) {

@@ -5,16 +5,28 @@
 ...     assert backend.works or backend.reason
 """
 
-from . import kvm
+from . import exits, kvm
 from ._accel import (
+    Hypervisor,
+    MemorySlot,
+    Vcpu,
+    Vm,
+    X86DescriptorTable,
+    X86Regs,
+    X86Segment,
+    X86SpecialRegs,
+    __version__,
+    create_hypervisor,
+)
+from .backends import Backend, available_backends
+from .exits import (
     BusLock,
     Debug,
     DirtyRingFull,
-    Exception,
+    Exit,
     FailEntry,
     Hlt,
     Hypercall,
-    Hypervisor,
     InternalError,
     Interrupted,
     IoapicEoi,
@@ -22,7 +34,6 @@ from ._accel import (
     IoOut,
     IrqWindowOpen,
     MemoryFault,
-    MemorySlot,
     MmioRead,
     MmioWrite,
     Notify,
@@ -32,17 +43,9 @@ from ._accel import (
     SystemEvent,
     Timeout,
     Unknown,
-    Vcpu,
-    Vm,
     WrMsr,
-    X86DescriptorTable,
-    X86Regs,
-    X86Segment,
-    X86SpecialRegs,
-    __version__,
-    create_hypervisor,
 )
-from .backends import Backend, available_backends
+from .exits import Exception as Exception
 from .kvm import KvmInfo, probe
 
 __all__ = [
@@ -50,7 +53,7 @@ __all__ = [
     "BusLock",
     "Debug",
     "DirtyRingFull",
-    "Exception",
+    "Exit",
     "FailEntry",
     "Hlt",
     "Hypercall",
@@ -83,6 +86,7 @@ __all__ = [
     "__version__",
     "available_backends",
     "create_hypervisor",
+    "exits",
     "kvm",
     "probe",
 ]
