@@ -14,36 +14,6 @@ const Script& script_of(const Plan& plan, unsigned vcpu) {
   return found != plan.scripts.end() ? found->second : none;
 }
 
-X86Segment segment_after_reset(std::uint8_t type, bool code_or_data) {
-  X86Segment segment;
-  segment.limit = 0xFFFF;
-  segment.type = type;
-  segment.present = true;
-  segment.code_or_data = code_or_data;
-  return segment;
-}
-
-/// Intel SDM vol. 3, table 9-1.
-X86SpecialRegs sregs_after_reset(bool boots) {
-  X86SpecialRegs r;
-  r.cs = segment_after_reset(0xB, true);
-  r.cs.selector = 0xF000;
-  r.cs.base = 0xFFFF0000;
-  r.ds = r.es = r.fs = r.gs = r.ss = segment_after_reset(0x3, true);
-  r.tr = segment_after_reset(0xB, false);
-  r.ldt = segment_after_reset(0x2, false);
-  r.gdt.limit = r.idt.limit = 0xFFFF;
-  r.cr0 = 0x60000010;
-  r.apic_base = boots ? 0xFEE00900 : 0xFEE00800;  // §11.4.4: bit 8 tells which one boots
-  return r;
-}
-
-X86Regs regs_after_reset() {
-  X86Regs r;
-  r.rip = 0xFFF0;
-  return r;
-}
-
 }  // namespace
 
 ScriptedVcpu::ScriptedVcpu(unsigned id, std::shared_ptr<ScriptedVm> vm)
@@ -52,8 +22,7 @@ ScriptedVcpu::ScriptedVcpu(unsigned id, std::shared_ptr<ScriptedVm> vm)
       stage_(vm_->stage()),
       nudges_(stage_.nudges(vm_->number(), id)),
       script_(script_of(stage_.plan(), id)),
-      regs_(regs_after_reset()),
-      sregs_(sregs_after_reset(id == 0)) {}
+      x86_(stage_, vm_->number(), id) {}
 
 const Step& ScriptedVcpu::next() {
   if (position_ == script_.steps.size() && script_.repeat_from) position_ = *script_.repeat_from;
@@ -111,7 +80,7 @@ void ScriptedVcpu::play(const Play& play, Exit& exit) {
 void ScriptedVcpu::perform(const Do& step) {
   ++position_;
   begun_ = false;  // when it throws, the run is over
-  Guest guest{vm_->number(), id_, regs_, sregs_, reply_, refused_, vm_->memory()};
+  Guest guest{vm_->number(), id_, x86_.guest_regs(), x86_.guest_sregs(), reply_, refused_, vm_->memory()};
   step.action(guest);
   begun_ = true;
 }
@@ -141,16 +110,6 @@ void ScriptedVcpu::refuse(const Exit& /*exit*/) {
 
 void ScriptedVcpu::complete() { stage_.take({CallKind::complete, vm_->number(), id_, 0, {}}); }
 
-X86State* ScriptedVcpu::x86() noexcept { return stage_.plan().architecture == Architecture::x86_64 ? this : nullptr; }
-
-void ScriptedVcpu::set_regs(const X86Regs& regs) {
-  stage_.take({CallKind::set_regs, vm_->number(), id_, 0, regs});
-  regs_ = regs;
-}
-
-void ScriptedVcpu::set_sregs(const X86SpecialRegs& sregs) {
-  stage_.take({CallKind::set_sregs, vm_->number(), id_, 0, sregs});
-  sregs_ = sregs;
-}
+X86State* ScriptedVcpu::x86() noexcept { return stage_.plan().architecture == Architecture::x86_64 ? &x86_ : nullptr; }
 
 }  // namespace vm::accel::scripted

@@ -8,12 +8,12 @@
 
 #include "vm.hpp"
 #include "vm/accel/hypervisor/backend.hpp"
-#include "vm/accel/hypervisor/x86_state.hpp"
 #include "waker.hpp"
+#include "x86_state.hpp"
 
 namespace vm::accel::scripted {
 
-class ScriptedVcpu final : public VcpuBackend, private X86State {
+class ScriptedVcpu final : public VcpuBackend {
  public:
   ScriptedVcpu(unsigned id, std::shared_ptr<ScriptedVm> vm);
 
@@ -27,11 +27,6 @@ class ScriptedVcpu final : public VcpuBackend, private X86State {
   X86State* x86() noexcept override;
 
  private:
-  X86Regs regs() override { return regs_; }
-  void set_regs(const X86Regs& regs) override;
-  X86SpecialRegs sregs() override { return sregs_; }
-  void set_sregs(const X86SpecialRegs& sregs) override;
-
   const Step& next();
   void begin_run();
   bool came_back() noexcept;
@@ -46,8 +41,7 @@ class ScriptedVcpu final : public VcpuBackend, private X86State {
   std::size_t position_ = 0;
   bool begun_ = false;  // a run has come as far as this step and not been interrupted since
   Waker waker_;
-  X86Regs regs_;
-  X86SpecialRegs sregs_;
+  ScriptedX86State x86_;
   std::vector<std::byte> reply_;  // to the exit before
   bool refused_ = false;
 };

@@ -50,8 +50,8 @@ Do action_step(const py::handle& callable) {
   auto action = shared_object(py::reinterpret_borrow<py::object>(callable));
   return {[action](Guest& guest) {
     const py::gil_scoped_acquire gil;
-    auto seen = std::make_shared<GuestObject>(GuestObject{guest.vm, guest.vcpu, guest.regs, guest.sregs, guest.reply,
-                                                          guest.refused, guest.memory});
+    auto seen = std::make_shared<GuestObject>(
+        GuestObject{guest.vm, guest.vcpu, guest.regs, guest.sregs, guest.reply, guest.refused, guest.memory});
     (*action)(seen);
     guest.regs = seen->regs;
     guest.sregs = seen->sregs;
@@ -116,8 +116,8 @@ struct ValueObject {
 py::list calls(const ScriptedHypervisor& self) {
   py::list result;
   for (const Call& call : self.calls()) {
-    result.append(py::make_tuple(call_name(call.kind), call.vm, call.vcpu, call.error,
-                                 std::visit(ValueObject(), call.value)));
+    result.append(
+        py::make_tuple(call_name(call.kind), call.vm, call.vcpu, call.error, std::visit(ValueObject(), call.value)));
   }
   return result;
 }

@@ -29,13 +29,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from vm_core import InvalidConfig
 
 from ._accel import ScriptedGuest
 from ._accel import ScriptedHypervisor as _ScriptedHypervisor
+from .exits import Exit
 
-__all__ = ["Block", "Call", "Do", "Fail", "Loop", "ScriptedGuest", "ScriptedHypervisor"]
+__all__ = ["Block", "Call", "Do", "Fail", "Loop", "ScriptedGuest", "ScriptedHypervisor", "Step"]
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,10 @@ class Fail:
 class Loop:
     """These steps again and again, for ever: the last step of a script."""
 
-    steps: Sequence[object]
+    steps: Sequence[Step]
+
+
+Step: TypeAlias = "Exit | Do | Block | Fail | Loop"
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ class Call:
     value: object
 
 
-def _plain(step: object) -> object:
+def _plain(step: Step) -> object:
     """The step as the compiled part takes it."""
     match step:
         case Do():
@@ -104,7 +109,7 @@ def _plain(step: object) -> object:
             return step
 
 
-def _script(steps: Sequence[object]) -> tuple[list[object], int | None]:
+def _script(steps: Sequence[Step]) -> tuple[list[object], int | None]:
     """All steps in one list, and the number of the first that is repeated."""
     if not steps or not isinstance(steps[-1], Loop):
         return [_plain(step) for step in steps], None
@@ -125,7 +130,7 @@ class ScriptedHypervisor(_ScriptedHypervisor):
 
     def __init__(
         self,
-        script: Sequence[object] | Mapping[int, Sequence[object]] = (),
+        script: Sequence[Step] | Mapping[int, Sequence[Step]] = (),
         *,
         record: bool = True,
         max_slots: int = 509,
