@@ -22,4 +22,5 @@ VmType bind_vm(pybind11::module_& module);
 VcpuType bind_vcpu(pybind11::module_& module);
 
 void add_x86_registers(VcpuType& type);
-void bind_scripted(pybind11::module_& module, const HypervisorType& hypervisor);
+/// After bind_hypervisor.
+void bind_scripted(pybind11::module_& module);

@@ -15,6 +15,7 @@ PYBIND11_MODULE(_accel, module, pybind11::mod_gil_not_used()) {
   VcpuType vcpu = bind_vcpu(module);
   add_x86_registers(vcpu);
   bind_vm(module);
-  bind_scripted(module, bind_hypervisor(module));
+  bind_hypervisor(module);
+  bind_scripted(module);
   module.attr("__version__") = VM_VERSION;
 }

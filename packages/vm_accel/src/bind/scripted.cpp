@@ -139,10 +139,10 @@ void bind_guest(py::module_& module) {
 
 }  // namespace
 
-void bind_scripted(py::module_& module, const HypervisorType& hypervisor) {
+void bind_scripted(py::module_& module) {
   bind_guest(module);
   py::class_<ScriptedHypervisor, Hypervisor, py::smart_holder>(
-      module, "ScriptedHypervisor", hypervisor, "The compiled part of vm_accel.testing.ScriptedHypervisor.")
+      module, "ScriptedHypervisor", "The compiled part of vm_accel.testing.ScriptedHypervisor.")
       .def(py::init([](const std::map<unsigned, PythonScript>& scripts, bool record, std::size_t max_slots,
                        unsigned max_vcpus) {
              return std::make_unique<ScriptedHypervisor>(plan_from(scripts, record, max_slots, max_vcpus));
