@@ -148,7 +148,8 @@ def nothing_is_left(machine: Machine, count: int) -> None:
         gc.collect()
         assert descriptors() == before[0]
         assert mappings() <= before[1] + 8
-        assert resident() - before[2] < 8 << 20
+        if "ASAN_OPTIONS" not in os.environ:  # AddressSanitizer keeps what was freed
+            assert resident() - before[2] < 8 << 20
 
 
 def test_a_thousand_vms_leave_nothing_behind(machine: Machine) -> None:

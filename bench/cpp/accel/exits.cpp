@@ -160,18 +160,18 @@ void user_loop_on_host(benchmark::State& state) {
   state.SetItemsProcessed(state.iterations() * 100'000'000);
 }
 
-BENCHMARK_CAPTURE(bare_ioctl, ring0, &bare::port_loop)->UseRealTime();
-BENCHMARK_CAPTURE(vcpu_run, ring0, &bare::port_loop)->UseRealTime();
-BENCHMARK_CAPTURE(vcpu_run_with_timeout, ring0, &bare::port_loop)->UseRealTime();
-BENCHMARK_CAPTURE(bare_ioctl, ring3, &bare::user_port_loop)->UseRealTime();
-BENCHMARK_CAPTURE(vcpu_run, ring3, &bare::user_port_loop)->UseRealTime();
-BENCHMARK_CAPTURE(vcpu_run_with_timeout, ring3, &bare::user_port_loop)->UseRealTime();
+BENCHMARK_CAPTURE(bare_ioctl, ring0, &bare::port_loop);
+BENCHMARK_CAPTURE(vcpu_run, ring0, &bare::port_loop);
+BENCHMARK_CAPTURE(vcpu_run_with_timeout, ring0, &bare::port_loop);
+BENCHMARK_CAPTURE(bare_ioctl, ring3, &bare::user_port_loop);
+BENCHMARK_CAPTURE(vcpu_run, ring3, &bare::user_port_loop);
+BENCHMARK_CAPTURE(vcpu_run_with_timeout, ring3, &bare::user_port_loop);
 BENCHMARK_CAPTURE(scripted_run, plain, RunOptions{});
 BENCHMARK_CAPTURE(scripted_run, with_timeout, RunOptions{std::chrono::seconds(5), nullptr});
-BENCHMARK(bare_first_exit)->UseRealTime();
-BENCHMARK(vm_first_exit)->UseRealTime();
-BENCHMARK(vm_first_exit_of_an_open_hypervisor)->UseRealTime();
-BENCHMARK(user_loop_in_guest)->UseRealTime();
-BENCHMARK(user_loop_on_host)->UseRealTime();
+BENCHMARK(bare_first_exit);
+BENCHMARK(vm_first_exit);
+BENCHMARK(vm_first_exit_of_an_open_hypervisor);
+BENCHMARK(user_loop_in_guest);
+BENCHMARK(user_loop_on_host);
 
 }  // namespace
