@@ -53,8 +53,8 @@ class Machine:
     """
 
     name: str
-    kicks: int = 2_000
-    handovers: int = 500
+    kicks: int = 5_000
+    handovers: int = 2_000
     executes: bool = True
 
     def require(self, program: Program) -> None:

@@ -179,9 +179,12 @@ WRITE_OUTSIDE = Program(
 SHOW_OUTSIDE = Program(bytes([0xA0, 0x00, 0x00, 0xE6, 0x80, 0xEB, 0xF9]), None, sregs=_data_outside)
 
 
-def _no_interrupt_table(sregs: X86SpecialRegs) -> None:
+def _long_mode_without_interrupts(sregs: X86SpecialRegs) -> None:
+    _long_mode(sregs)
     sregs.idt.limit = 0
 
 
-# int3 without an interrupt table: #GP, then a double fault, then a third
-TRIPLE_FAULT = Program(bytes([0xCC]), [Shutdown()], sregs=_no_interrupt_table)
+# ud2 without an interrupt table: #UD, a double fault, and a third
+TRIPLE_FAULT = Program(
+    bytes([0x0F, 0x0B]), [Shutdown()], sregs=_long_mode_without_interrupts, data=LONG_MODE_TABLES
+)

@@ -134,8 +134,8 @@ def measure_kvm(section: results.Section) -> None:
         section.targets.append(results.Target(claim, timings[1].ratio, 1.2))
     with kvm_vcpu(USER_COUNT, user=True) as vcpu:
         rows = [
-            Contestant.of_call("10^8 turns at ring 3, one exit", lambda: vcpu.run(timeout=60), loops=1),
-            Contestant.of_call("a VM, its first exit, closed", first_exit, loops=1),
+            Contestant.of_call("10^8 turns at ring 3, one exit", lambda: vcpu.run(timeout=60), 1, loops=1),
+            Contestant.of_call("a VM, its first exit, closed", first_exit, 1, loops=1),
         ]
         timings = race(rows, rounds=rounds, sample_seconds=0)
     section.add("Whole guests", results.timing_table(timings), timings)
