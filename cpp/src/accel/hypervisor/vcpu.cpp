@@ -97,8 +97,9 @@ void Vcpu::require_answered(const char* what) const {
 
 const Exit& Vcpu::last_exit() const { return exit_; }
 
-const Exit& Vcpu::run(const RunOptions& options) {
-  const Use use(*this);
+const Exit& Vcpu::run(const RunOptions& options) { return run(Use(*this), options); }
+
+const Exit& Vcpu::run(const Use& /*held*/, const RunOptions& options) {
   require_answered("run");
   if (measured_.load(std::memory_order_relaxed)) {
     const Clock::time_point start = Clock::now();

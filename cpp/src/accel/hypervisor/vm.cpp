@@ -38,7 +38,7 @@ std::vector<mem::Region> moved(std::vector<mem::Region> regions, std::optional<s
 Vm::Vm(std::shared_ptr<HypervisorBackend> hypervisor, std::shared_ptr<VmBackend> backend)
     : hypervisor_(std::move(hypervisor)), backend_(std::move(backend)) {}
 
-Vm::~Vm() { close(); }
+Vm::~Vm() = default;
 
 std::shared_ptr<VmBackend> Vm::backend() const {
   const std::lock_guard<std::mutex> lock(mutex_);

@@ -3,6 +3,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <memory>
@@ -41,9 +42,10 @@ std::optional<nanoseconds> timeout_from(const std::optional<double>& seconds) {
 py::object run(const std::shared_ptr<Vcpu>& self, std::optional<double> timeout) {
   PythonSignals signals;
   const RunOptions options{timeout_from(timeout), &signals};
+  const Vcpu::Use use(*self);  // until the exit's bytes are copied
   {
     const py::gil_scoped_release release;
-    self->run(options);
+    self->run(use, options);
   }
   return last_exit_object(self);
 }

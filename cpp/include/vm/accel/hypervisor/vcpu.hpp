@@ -47,10 +47,14 @@ class Vcpu {
 
   unsigned id() const noexcept { return id_; }
 
+  class Use;
+
   /// Runs the guest until it needs something, somebody kicks, or the time is over. The result is valid until the next
-  /// call. Throws InvalidConfig when the last exit asked a question that nobody answered, PlatformError, ClosedError
+  /// call and until `close`. Throws InvalidConfig when the last exit asked a question that nobody answered, PlatformError, ClosedError
   /// (also when it was closed meanwhile), AccessViolation, and what `signals` throws; then the guest can go on later.
   const Exit& run(const RunOptions& options = {});
+  /// The same for a caller who holds the right to use this vCPU: while he does, a `close` does not take the result away.
+  const Exit& run(const Use& held, const RunOptions& options);
   /// The last exit; Interrupted before the first run.
   const Exit& last_exit() const;
   /// How many exits there have been: the number of the last one.
@@ -83,7 +87,6 @@ class Vcpu {
   /// Reading the clock twice costs about as much as everything else in `run`.
   void measure(bool on) noexcept { measured_.store(on, std::memory_order_relaxed); }
 
-  class Use;
   /// A facet of the backend and the right to use it; let go of it at the end of the expression.
   template <class Facet>
   class Held;
@@ -121,7 +124,8 @@ class Vcpu {
   std::array<std::atomic<std::uint64_t>, exit_reasons> counts_{};
 };
 
-/// The right to call into the backend: checks the thread, keeps others out, and puts off a `close`.
+/// The right to call into the backend: checks the thread, keeps others out, and puts off a `close`. Throws what `Vcpu`
+/// says of wrong threads, InvalidConfig while it is held already.
 class Vcpu::Use {
  public:
   explicit Use(Vcpu& vcpu);
