@@ -53,7 +53,9 @@ def measure(program: Path, quick: bool) -> dict[str, list[float]]:
             found = times[row["run_name"]]
             if not row.get("error_occurred"):
                 found.append(_ns_per_item(row))
-    return dict(sorted(times.items(), key=lambda item: (_argument(item[0]), not item[0].startswith(BASELINES), item[0])))
+    return dict(
+        sorted(times.items(), key=lambda item: (_argument(item[0]), not item[0].startswith(BASELINES), item[0]))
+    )
 
 
 def _ns_per_item(row: dict[str, float]) -> float:

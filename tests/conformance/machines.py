@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import pytest
+from conformance.programs import DATA, ENTRY, RAM, Program
 from vm_accel import Hypervisor, Vcpu, Vm, available_backends, create_hypervisor
 from vm_accel.testing import ScriptedHypervisor
 from vm_mem import GuestMemory
-
-from conformance.programs import DATA, ENTRY, RAM, Program
 
 
 class Guest(NamedTuple):

@@ -185,6 +185,4 @@ def _long_mode_without_interrupts(sregs: X86SpecialRegs) -> None:
 
 
 # ud2 without an interrupt table: #UD, a double fault, and a third
-TRIPLE_FAULT = Program(
-    bytes([0x0F, 0x0B]), [Shutdown()], sregs=_long_mode_without_interrupts, data=LONG_MODE_TABLES
-)
+TRIPLE_FAULT = Program(bytes([0x0F, 0x0B]), [Shutdown()], sregs=_long_mode_without_interrupts, data=LONG_MODE_TABLES)

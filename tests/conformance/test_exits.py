@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from conformance.machines import Machine
+from conformance.programs import HALT, OUTSIDE, TRIPLE_FAULT, Program
 from vm_accel import (
     BusLock,
     Debug,
@@ -24,9 +26,6 @@ from vm_accel import (
 )
 from vm_accel.exits import Exit
 from vm_core import InvalidConfig
-
-from conformance.machines import Machine
-from conformance.programs import HALT, OUTSIDE, TRIPLE_FAULT, Program
 
 RARE: list[Exit] = [
     BusLock(),
@@ -54,13 +53,19 @@ def test_every_exit_arrives_whole(machine: Machine, expected: Exit) -> None:
 
 
 def test_questions_are_answered_or_refused(machine: Machine) -> None:
-    script: list[Exit] = [Hypercall(number=5, arguments=(1, 2, 3, 4, 5, 6)), RdMsr(index=0x10), RdMsr(index=0x11), Hlt()]
+    script: list[Exit] = [
+        Hypercall(number=5, arguments=(1, 2, 3, 4, 5, 6)),
+        RdMsr(index=0x10),
+        RdMsr(index=0x11),
+        Hlt(),
+    ]
     with machine.guest(Program(None, script)) as guest:
-        call = guest.vcpu.run(timeout=10)
-        assert isinstance(call, Hypercall)
+        question = guest.vcpu.run(timeout=10)
+        assert question == call
+        assert isinstance(question, Hypercall)
         with pytest.raises(InvalidConfig, match="waits for an answer"):
             guest.vcpu.complete()
-        call.reply((1 << 64) - 1)
+        question.reply((1 << 64) - 1)
         read = guest.vcpu.run(timeout=10)
         assert isinstance(read, RdMsr)
         read.reply(12)

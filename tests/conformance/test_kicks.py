@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from vm_accel import Interrupted, IoOut, Timeout, Vcpu
-
 from conformance.machines import Machine
 from conformance.programs import FOREVER, PORT_LOOP, PORT_THEN_FOREVER
+from vm_accel import Interrupted, IoOut, Timeout, Vcpu
 
 
 @contextmanager

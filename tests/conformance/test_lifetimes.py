@@ -8,12 +8,11 @@ import threading
 from pathlib import Path
 
 import pytest
+from conformance.machines import Machine, load
+from conformance.programs import FOREVER, HALT, PORT_LOOP, RAM
 from vm_accel import Hlt, Hypervisor, IoOut
 from vm_core import AccessViolation, ClosedError, InvalidConfig, PlatformError
 from vm_mem import GuestMemory
-
-from conformance.machines import Machine, load
-from conformance.programs import FOREVER, HALT, PORT_LOOP, RAM
 
 
 def in_a_thread(work: object) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from conformance.machines import Machine, load
+from conformance.programs import HALT, OUTSIDE, RAM, SHOW_OUTSIDE
 from vm_accel import IoOut, MmioRead
 from vm_core import AccessViolation, InvalidConfig, OutOfRange, ResourceExhausted
 from vm_mem import GuestMemory
-
-from conformance.machines import Machine, load
-from conformance.programs import HALT, OUTSIDE, RAM, SHOW_OUTSIDE
 
 PAGE = 4096
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from vm_accel import Hlt, IoOut, MmioRead, MmioWrite
-from vm_mem import GuestMemory
-
 from conformance.machines import Machine, load
 from conformance.programs import MMIO_READS, MMIO_WRITES, OUTSIDE, RAM, WRITE_OUTSIDE
+from vm_accel import Hlt, IoOut, MmioRead, MmioWrite
+from vm_mem import GuestMemory
 
 
 def test_writes_of_every_width(machine: Machine) -> None:

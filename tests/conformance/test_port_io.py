@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from vm_accel import Hlt, IoIn, IoOut
-from vm_core import InvalidConfig
-
 from conformance.machines import Machine
 from conformance.programs import DATA, PORT_READS, PORT_WRITES, STRING_READ, STRING_WRITE, TEXT
+from vm_accel import Hlt, IoIn, IoOut
+from vm_core import InvalidConfig
 
 
 def test_writes_of_every_width(machine: Machine) -> None:

@@ -149,7 +149,7 @@ def main() -> None:
     rounds, sample = (5, 0.01) if options.quick else (31, 0.1)
     exits = [Loop([IoOut(port=0x3F8, data=b"x")])]
     with ScriptedHypervisor(exits, record=False) as hypervisor, hypervisor.create_vm() as vm:
-        matched, plain = vm.create_vcpu(), None
+        matched = vm.create_vcpu()
         with hypervisor.create_vm() as other:
             plain = other.create_vcpu()
             rows = [
@@ -158,7 +158,9 @@ def main() -> None:
             ]
             timings = race(rows, rounds=rounds, sample_seconds=sample)
     section.add("Scripted: what the library and Python add", results.timing_table(timings), timings)
-    section.targets.append(results.Target("overhead of an exit in a match loop", timings[0].median_ns, 1000, unit=" ns"))
+    section.targets.append(
+        results.Target("overhead of an exit in a match loop", timings[0].median_ns, 1000, unit=" ns")
+    )
     try:
         measure_kvm(section)
     except NotSupported as error:

@@ -15,14 +15,14 @@ processor busy until a kick or a timeout, `Fail` lets `run` fail, and a `Loop` a
     ...             case IoOut(port=0x3F8, data=data):
     ...                 print(data.decode())
     ...             case IoIn() as question:
-    ...                 question.reply(7)
+    ...                 question.reply(65)
     ...             case Hlt():
     ...                 break
     ...     vcpu.regs.rax
     hi
-    7
+    65
     >>> [call.value for call in hypervisor.calls if call.name == "reply"]
-    [b'\\x07']
+    [b'A']
 """
 
 from __future__ import annotations
@@ -105,6 +105,8 @@ def _plain(step: Step) -> object:
             return step.errno
         case Loop():
             raise InvalidConfig("a Loop never ends, so it can only be the last step of a script")
+        case _ if step is None or isinstance(step, int) or callable(step):
+            raise InvalidConfig(f"a script is made of exits, Do, Block, Fail and Loop; got {step!r}")
         case _:
             return step
 
