@@ -53,12 +53,8 @@ def test_every_exit_arrives_whole(machine: Machine, expected: Exit) -> None:
 
 
 def test_questions_are_answered_or_refused(machine: Machine) -> None:
-    script: list[Exit] = [
-        Hypercall(number=5, arguments=(1, 2, 3, 4, 5, 6)),
-        RdMsr(index=0x10),
-        RdMsr(index=0x11),
-        Hlt(),
-    ]
+    call = Hypercall(number=5, arguments=(1, 2, 3, 4, 5, 6))
+    script: list[Exit] = [call, RdMsr(index=0x10), RdMsr(index=0x11), Hlt()]
     with machine.guest(Program(None, script)) as guest:
         question = guest.vcpu.run(timeout=10)
         assert question == call
