@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <string>
 
+#include "vm/accel/hypervisor/capabilities.hpp"
+#include "vm/accel/hypervisor/vcpu_state.hpp"
 #include "vm/accel/hypervisor/x86_state.hpp"
 #include "vm/core/error.hpp"
 
@@ -200,6 +202,20 @@ Vcpu::Held<X86State> Vcpu::x86() {
   X86State* state = backend_->x86();
   if (state == nullptr) throw NotSupported(name_of(id_) + " has no x86 registers: it is of another architecture");
   return {std::move(use), *state};
+}
+
+Vcpu::Held<VcpuState> Vcpu::state() {
+  Use use(*this);
+  VcpuState* state = backend_->state();
+  if (state == nullptr) throw NotSupported(name_of(id_) + ": this backend shows no state beside the registers");
+  return {std::move(use), *state};
+}
+
+Vcpu::Held<Capabilities> Vcpu::capabilities() {
+  Use use(*this);
+  Capabilities* capabilities = backend_->capabilities();
+  if (capabilities == nullptr) throw NotSupported(name_of(id_) + ": this backend has no capabilities to ask for");
+  return {std::move(use), *capabilities};
 }
 
 }  // namespace vm::accel

@@ -4,6 +4,7 @@
 #include <string>
 #include <utility>
 
+#include "facet.hpp"
 #include "vm/core/error.hpp"
 
 namespace vm::accel {
@@ -171,6 +172,14 @@ std::vector<std::shared_ptr<Vcpu>> Vm::vcpus() const {
 }
 
 Architecture Vm::architecture() const { return hypervisor_->architecture(); }
+
+std::shared_ptr<X86VmState> Vm::x86() const {
+  return facet_of(backend(), &VmBackend::x86, "this VM has no x86 state: it is of another architecture");
+}
+
+std::shared_ptr<Capabilities> Vm::capabilities() const {
+  return facet_of(backend(), &VmBackend::capabilities, "this VM's backend has no capabilities to ask for");
+}
 
 void Vm::close() noexcept {
   std::vector<std::weak_ptr<Vcpu>> vcpus;

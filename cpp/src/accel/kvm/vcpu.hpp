@@ -7,7 +7,9 @@
 #include <memory>
 
 #include "abi.hpp"
+#include "capability_set.hpp"
 #include "thread_signal.hpp"
+#include "vcpu_state.hpp"
 #include "vm.hpp"
 #include "vm/accel/hypervisor/backend.hpp"
 #include "vm/mem/guest/mapping.hpp"
@@ -29,6 +31,8 @@ class KvmVcpu final : public VcpuBackend {
 #if defined(__x86_64__)
   X86State* x86() noexcept override { return &x86_; }
 #endif
+  VcpuState* state() noexcept override { return &state_; }
+  Capabilities* capabilities() noexcept override { return &capabilities_; }
 
  private:
   kvm_run& area() const noexcept { return *reinterpret_cast<kvm_run*>(pages_.at(0)); }
@@ -41,6 +45,8 @@ class KvmVcpu final : public VcpuBackend {
 #if defined(__x86_64__)
   KvmX86State x86_;
 #endif
+  KvmVcpuState state_;
+  CapabilitySet capabilities_;
 };
 
 }  // namespace vm::accel::kvm

@@ -17,7 +17,11 @@
 
 namespace vm::accel {
 
+class Capabilities;
+class VcpuState;
 class X86State;
+class X86System;
+class X86VmState;
 
 enum class Architecture : std::uint8_t { x86_64, aarch64, riscv64 };
 
@@ -52,6 +56,8 @@ class VcpuBackend {
   virtual void complete() = 0;
 
   virtual X86State* x86() noexcept { return nullptr; }
+  virtual VcpuState* state() noexcept { return nullptr; }
+  virtual Capabilities* capabilities() noexcept { return nullptr; }
 };
 
 /// One virtual machine. Any thread; calls that change it are serialized by the front.
@@ -71,6 +77,9 @@ class VmBackend {
   /// How many slots a VM can have.
   virtual std::size_t max_slots() const noexcept = 0;
 
+  virtual X86VmState* x86() noexcept { return nullptr; }
+  virtual Capabilities* capabilities() noexcept { return nullptr; }
+
   /// The slots that the front has added. Here, so that the memory outlives the last vCPU that could touch it.
   SlotTable slots;
 };
@@ -85,6 +94,9 @@ class HypervisorBackend {
   virtual Architecture architecture() const noexcept = 0;
   virtual std::shared_ptr<VmBackend> create_vm() = 0;
   virtual unsigned max_vcpus() const noexcept = 0;
+
+  virtual X86System* x86() noexcept { return nullptr; }
+  virtual Capabilities* capabilities() noexcept { return nullptr; }
 };
 
 }  // namespace vm::accel

@@ -93,6 +93,10 @@ class Vcpu {
 
   /// Registers and the like of an x86 vCPU: `vcpu.x86()->regs()`. Throws NotSupported on another architecture.
   Held<X86State> x86();
+  /// What vCPUs of all architectures have. Throws NotSupported where the backend does not offer it.
+  Held<VcpuState> state();
+  /// Throws NotSupported where the backend has nothing to ask for.
+  Held<Capabilities> capabilities();
 
  private:
   static constexpr std::uint32_t busy = 1;

@@ -52,6 +52,10 @@ class Vm {
   std::vector<std::shared_ptr<Vcpu>> vcpus() const;
 
   Architecture architecture() const;
+  /// Facets of the backend; they outlive `close`. Throw NotSupported on another architecture, and where the backend
+  /// does not offer them.
+  std::shared_ptr<X86VmState> x86() const;
+  std::shared_ptr<Capabilities> capabilities() const;
 
   /// Closes the vCPUs (see Vcpu::close), then the VM. Twice is fine.
   void close() noexcept;
