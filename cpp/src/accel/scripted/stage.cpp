@@ -11,9 +11,9 @@
 namespace vm::accel::scripted {
 namespace {
 
-constexpr std::array<const char*, 11> names = {"create_vm",   "create_vcpu", "add_slot", "remove_slot",
-                                               "change_slot", "run",         "reply",    "refuse",
-                                               "complete",    "set_regs",    "set_sregs"};
+constexpr std::array<const char*, 12> names = {"create_vm",   "create_vcpu", "add_slot",  "remove_slot",
+                                               "change_slot", "run",         "reply",     "refuse",
+                                               "complete",    "set_regs",    "set_sregs", "set_state"};
 
 }  // namespace
 

@@ -22,7 +22,7 @@ ScriptedVcpu::ScriptedVcpu(unsigned id, std::shared_ptr<ScriptedVm> vm)
       stage_(vm_->stage()),
       nudges_(stage_.nudges(vm_->number(), id)),
       script_(script_of(stage_.plan(), id)),
-      x86_(stage_, vm_->number(), id) {}
+      x86_(*vm_, id) {}
 
 const Step& ScriptedVcpu::next() {
   if (position_ == script_.steps.size() && script_.repeat_from) position_ = *script_.repeat_from;

@@ -111,6 +111,7 @@ struct ValueObject {
   py::object operator()(const std::vector<std::byte>& data) const { return bytes_of(data); }
   py::object operator()(const X86Regs& regs) const { return py::cast(regs); }
   py::object operator()(const X86SpecialRegs& sregs) const { return py::cast(sregs); }
+  py::object operator()(const std::string& name) const { return py::str(name); }
 };
 
 py::list calls(const ScriptedHypervisor& self) {

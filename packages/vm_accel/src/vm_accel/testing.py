@@ -80,11 +80,12 @@ class Call:
     """Something that was asked of the hypervisor.
 
     name: "create_vm", "create_vcpu", "add_slot" (`Vm.map`, once for each region), "remove_slot" (`Vm.unmap`),
-    "change_slot" (`Vm.move`, `Vm.set_flags`), "run", "reply", "refuse", "complete", "set_regs", "set_sregs".
+    "change_slot" (`Vm.move`, `Vm.set_flags`), "run", "reply", "refuse", "complete", "set_regs", "set_sregs",
+    "set_state".
     vm, vcpu: which one, from 0; ``vcpu`` is None for what concerns the whole VM.
     error: the errno that it was made to fail with, or 0.
     value: the MemorySlot, (before, after) of a change, the exit that ``run`` returned, the bytes of a reply, the
-    registers; None for the others and for what failed.
+    registers, the name of other state that was set; None for the others and for what failed.
     """
 
     name: str

@@ -153,6 +153,44 @@ TEST(Scripted, WritesDownWhatWasAsked) {
   EXPECT_TRUE(hypervisor->calls().empty());
 }
 
+TEST(Scripted, KeepsTheStateOfAProcessor) {
+  const auto hypervisor = playing({play(Hlt{})});
+  const auto vm = hypervisor->create_vm();
+  const auto memory = mem::GuestMemory::anonymous(1 << 16);
+  vm->map(*memory);
+  const auto vcpu = vm->create_vcpu();
+  X86Fpu fpu;
+  fpu.xmm[3][0] = 7;
+  vcpu->x86()->set_fpu(fpu);
+  EXPECT_EQ(vcpu->x86()->fpu().xmm[3][0], 7);
+  EXPECT_EQ(vcpu->x86()->xsave().legacy().xmm[3][0], 7);
+  EXPECT_THROW(vcpu->x86()->set_xsave(X86Xsave(std::vector<std::uint8_t>(4096))), InvalidConfig);
+  vcpu->x86()->set_msrs({{0xC0000100, 0x1234}, {0xC0000082, 0x5678}});
+  EXPECT_EQ(vcpu->x86()->sregs().fs.base, 0x1234U);
+  EXPECT_EQ(vcpu->x86()->msrs({0xC0000082, 0x1B, 0x10})[0].value, 0x5678U);
+  EXPECT_EQ(vcpu->x86()->msrs({0x1B})[0].value, 0xFEE00900U);
+  EXPECT_THROW(vcpu->x86()->lapic(), InvalidConfig);
+  EXPECT_THROW(vcpu->x86()->nested_state(), NotSupported);
+  EXPECT_EQ(std::get<std::string>(hypervisor->calls().back().value), "msrs");
+
+  EXPECT_EQ(vcpu->x86()->translate(0x1234).paddr, 0x1234U);  // no paging
+  EXPECT_FALSE(vcpu->x86()->pdptrs());
+  X86SpecialRegs sregs = vcpu->x86()->sregs();
+  sregs.cr0 |= 0x80000001;  // PAE paging over one page of 2 MiB
+  sregs.cr4 |= 0x20;
+  sregs.cr3 = 0x1000;
+  const std::uint64_t pointer = 0x2001;
+  const std::uint64_t page = 0x400083;
+  memory->write(0x1000, &pointer, sizeof pointer);
+  memory->write(0x2000, &page, sizeof page);
+  vcpu->x86()->set_sregs(sregs);
+  EXPECT_EQ(vcpu->x86()->pdptrs()->at(0), pointer);
+  const X86Translation found = vcpu->x86()->translate(0x1234);
+  EXPECT_TRUE(found.valid && found.writable && !found.user);
+  EXPECT_EQ(found.paddr, 0x401234U);
+  EXPECT_FALSE(vcpu->x86()->translate(0x40000000).valid);
+}
+
 TEST(Scripted, FailsWhereTold) {
   const auto hypervisor = playing({play(Hlt{}), play(Hlt{}), play(Hlt{}), Fail{EIO}, play(Hlt{})});
   hypervisor->fail(CallKind::create_vm, ENOMEM);

@@ -28,6 +28,7 @@ enum class CallKind : std::uint8_t {
   complete,
   set_regs,
   set_sregs,
+  set_state,
 };
 
 /// "create_vm", as the enumerator is spelled.
@@ -40,9 +41,10 @@ struct SlotChange {
 };
 
 /// By kind: the slot (add, remove) without its host memory; both slots (change); how the run ended (run); the bytes
-/// (reply); the registers (set_regs, set_sregs). Nothing for the others and for a run that failed.
-using CallValue =
-    std::variant<std::monostate, MemorySlot, SlotChange, Exit, std::vector<std::byte>, X86Regs, X86SpecialRegs>;
+/// (reply); the registers (set_regs, set_sregs); the name of what else was written (set_state). Nothing for the others
+/// and for a run that failed.
+using CallValue = std::variant<std::monostate, MemorySlot, SlotChange, Exit, std::vector<std::byte>, X86Regs,
+                               X86SpecialRegs, std::string>;
 
 struct Call {
   CallKind kind = CallKind::create_vm;
