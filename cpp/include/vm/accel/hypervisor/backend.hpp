@@ -47,6 +47,8 @@ class VcpuBackend {
   /// Runs the guest. True: it came back for the reason in `exit`. False: it came back because of `nudge` or a signal,
   /// with nothing to handle. Throws PlatformError.
   virtual bool enter(Exit& exit) = 0;
+  /// The run ends with `exit`, Interrupted or Timeout, whether `enter` was called in it or not.
+  virtual void interrupted(const Exit& /*exit*/) {}
 
   /// Makes the `enter` in progress return false, or the next one if there is none; that one may happen more often than
   /// asked. Any thread, also from a signal handler.

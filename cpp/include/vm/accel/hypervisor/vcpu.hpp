@@ -108,6 +108,7 @@ class Vcpu {
   static constexpr std::uint32_t gone = 4;
 
   void enter_until_exit(const RunOptions& options);
+  void interrupt_with(const Exit& exit);
   void watch_until(Clock::time_point deadline);
   void require_answered(const char* what) const;
   void nudge() noexcept;
