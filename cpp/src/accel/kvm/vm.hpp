@@ -76,18 +76,16 @@ class KvmVm final : public VmBackend {
   const std::shared_ptr<const System> system_;
   const mem::UniqueFd fd_;
   const std::uint64_t page_size_;
-#if defined(__x86_64__)
-  KvmX86VmState x86_;
-  const bool has_exception_payload_;
-  const bool has_triple_fault_event_;
-#endif
-  CapabilitySet capabilities_;
   KvmInterrupts interrupts_{*this};
   KvmIoEvents io_events_{*this};
 #if defined(__x86_64__)
   KvmX86Irqchip x86_irqchip_{*this};
   KvmExitPolicy exit_policy_{*this};
+  KvmX86VmState x86_;
+  const bool has_exception_payload_;
+  const bool has_triple_fault_event_;
 #endif
+  CapabilitySet capabilities_;
 };
 
 }  // namespace vm::accel::kvm

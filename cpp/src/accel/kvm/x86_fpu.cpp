@@ -1,7 +1,6 @@
 // x87, SSE and what XSAVE stores beside them.
 
 #include <algorithm>
-#include <cstring>
 
 #include "abi.hpp"
 #include "capability_set.hpp"
@@ -17,38 +16,13 @@ constexpr std::size_t first_xsave_size = 4096;  // of kvm_xsave before KVM_CAP_X
 
 }  // namespace
 
-X86Fpu KvmX86State::fpu() {
-  kvm_fpu k{};
-  checked_ioctl(fd_, KVM_GET_FPU, &k, "KVM_GET_FPU");
-  X86Fpu r;
-  static_assert(sizeof r.fpr == sizeof k.fpr && sizeof r.xmm == sizeof k.xmm);
-  std::memcpy(&r.fpr, k.fpr, sizeof k.fpr);
-  std::memcpy(&r.xmm, k.xmm, sizeof k.xmm);
-  r.fcw = k.fcw;
-  r.fsw = k.fsw;
-  r.ftw = k.ftwx;
-  r.last_opcode = k.last_opcode;
-  r.last_ip = k.last_ip;
-  r.last_dp = k.last_dp;
-  r.mxcsr = k.mxcsr;
-  return r;
-}
+// Not KVM_GET_FPU and KVM_SET_FPU: they leave MXCSR out, and show registers that XSTATE_BV calls unused.
+X86Fpu KvmX86State::fpu() { return xsave().legacy(); }
 
-void KvmX86State::set_fpu(const X86Fpu& r) {
-  kvm_fpu k{};
-  // KVM_SET_FPU does not look at MXCSR's reserved bits, and the processor would fault on them inside the kernel's
-  // XRSTOR (SDM vol. 1 §10.2.3).
-  if ((r.mxcsr & 0xFFFF'0000) != 0) throw InvalidConfig("MXCSR has 16 bits, got " + hex(r.mxcsr));
-  std::memcpy(k.fpr, &r.fpr, sizeof k.fpr);
-  std::memcpy(k.xmm, &r.xmm, sizeof k.xmm);
-  k.fcw = r.fcw;
-  k.fsw = r.fsw;
-  k.ftwx = r.ftw;
-  k.last_opcode = r.last_opcode;
-  k.last_ip = r.last_ip;
-  k.last_dp = r.last_dp;
-  k.mxcsr = r.mxcsr;
-  checked_ioctl(fd_, KVM_SET_FPU, &k, "KVM_SET_FPU");
+void KvmX86State::set_fpu(const X86Fpu& fpu) {
+  X86Xsave area = xsave();
+  area.set_legacy(fpu);
+  set_xsave(area);
 }
 
 std::size_t KvmX86State::xsave_size() const noexcept {

@@ -15,9 +15,12 @@ std::uint32_t KvmX86State::tsc_khz() {
 
 void KvmX86State::set_tsc_khz(std::uint32_t khz) {
   if (khz == 0) throw InvalidConfig("a time stamp counter does not stand still; give its frequency in kHz");
+  const std::uint32_t before = tsc_khz();
   try {
     checked_ioctl(fd_, KVM_SET_TSC_KHZ, khz, "KVM_SET_TSC_KHZ");
   } catch (const PlatformError&) {
+    // The kernel refuses, and reports the refused frequency from then on.
+    checked_ioctl(fd_, KVM_SET_TSC_KHZ, before, "KVM_SET_TSC_KHZ");
     if (vm_.capability(KVM_CAP_TSC_CONTROL) > 0) throw;
     throw_missing("a time stamp counter of " + std::to_string(khz) + " kHz beside the host's", "KVM_CAP_TSC_CONTROL");
   }

@@ -53,7 +53,7 @@ boot::LoadedImage load(const MachineObject& self, const py::object& image, const
       [&self](const boot::Image& bytes, const boot::LoadOptions& options) { return self.pc->load(bytes, options); });
 }
 
-LoopObject run(const MachineObject& self, const std::optional<double>& timeout, bool stop_at_unclaimed) {
+LoopObject run(const MachineObject& self, const py::object& timeout, bool stop_at_unclaimed) {
   PythonSignals signals;
   const LoopOptions options{timeout_from(timeout), &signals, stop_at_unclaimed};
   LoopResult result;

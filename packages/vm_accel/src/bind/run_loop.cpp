@@ -88,7 +88,7 @@ void bind_run_loop(py::module_& module) {
 void add_run_loop(VcpuType& type) {
   type.def(
       "run_loop",
-      [](const std::shared_ptr<Vcpu>& self, const py::object& handlers, const std::optional<double>& timeout,
+      [](const std::shared_ptr<Vcpu>& self, const py::object& handlers, const py::object& timeout,
          const std::optional<std::shared_ptr<StopRequest>>& stop, bool stop_at_unclaimed) {
         const auto bus = bus_from(handlers);
         const auto request = stop_from(stop);
@@ -108,7 +108,7 @@ void add_run_loop(VcpuType& type) {
 void add_run_loop(VmType& type) {
   type.def(
       "run_loop",
-      [](Vm& self, const py::object& handlers, const std::optional<double>& timeout,
+      [](Vm& self, const py::object& handlers, const py::object& timeout,
          const std::optional<std::shared_ptr<StopRequest>>& stop, bool stop_at_unclaimed) {
         const auto bus = bus_from(handlers);
         const auto request = stop_from(stop);

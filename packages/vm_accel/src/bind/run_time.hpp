@@ -16,5 +16,5 @@ class PythonSignals final : public vm::accel::SignalCheck {
   std::chrono::nanoseconds interval() const noexcept override { return std::chrono::milliseconds(200); }
 };
 
-/// None and infinity: no limit. Throws InvalidConfig for what is no time.
-std::optional<std::chrono::nanoseconds> timeout_from(const std::optional<double>& seconds);
+/// Seconds; None and infinity: no limit. With the GIL. Throws InvalidConfig for what is no time, TypeError.
+std::optional<std::chrono::nanoseconds> timeout_from(const pybind11::object& timeout);

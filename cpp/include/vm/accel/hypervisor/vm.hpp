@@ -22,6 +22,7 @@ class Vm {
   Vm(std::shared_ptr<HypervisorBackend> hypervisor, std::shared_ptr<VmBackend> backend);
   Vm(const Vm&) = delete;
   Vm& operator=(const Vm&) = delete;
+  /// vCPUs that somebody holds go on; they keep the machine and its memory.
   ~Vm();
 
   /// Shows the regions that `memory` has now to the guest, without copying: one slot each, at their own addresses or
