@@ -1,5 +1,7 @@
 // Which device answers which access.
 
+#include "vm/accel/devices/bus.hpp"
+
 #include <gtest/gtest.h>
 
 #include <array>
@@ -7,7 +9,6 @@
 #include <string>
 #include <vector>
 
-#include "vm/accel/devices/bus.hpp"
 #include "vm/core/error.hpp"
 
 namespace vm::accel {
