@@ -1,6 +1,5 @@
 #include "vm/accel/boot/x86_modes.hpp"
 
-#include <array>
 #include <vector>
 
 #include "vm/accel/hypervisor/x86_state.hpp"
@@ -30,10 +29,10 @@ X86Segment flat(std::uint16_t selector, std::uint8_t type, std::uint8_t dpl, boo
   return segment;
 }
 
-X86Segment task_segment(std::uint64_t tss) noexcept {
+X86Segment task_segment(std::uint64_t tss, std::uint64_t size = tss_size) noexcept {
   X86Segment segment;
   segment.base = tss;
-  segment.limit = tss_size - 1;
+  segment.limit = static_cast<std::uint32_t>(size - 1);
   segment.selector = selector::task;
   segment.type = busy_task;
   segment.present = true;
@@ -89,17 +88,19 @@ X86Segment decode_descriptor(std::uint64_t descriptor, std::uint16_t selector) n
   return segment;
 }
 
-void write_gdt(mem::GuestMemory& memory, std::uint64_t gdt, std::uint64_t tss, std::uint64_t stack) {
+void write_gdt(mem::GuestMemory& memory, std::uint64_t gdt, std::uint64_t tss, std::uint64_t stack, bool ports) {
+  const std::uint64_t size = ports ? tss_with_ports_size : tss_size;
   const std::uint64_t code32 = encode_descriptor(flat(selector::code32, code_type, 0, false));
   const std::uint64_t code64 = encode_descriptor(flat(selector::code64, code_type, 0, true));
   const std::uint64_t data = encode_descriptor(flat(selector::data, data_type, 0, false));
   const std::uint64_t user_data = encode_descriptor(flat(selector::user_data, data_type, 3, false));
   const std::uint64_t user_code = encode_descriptor(flat(selector::user_code64, code_type, 3, true));
-  const std::uint64_t task = encode_descriptor(task_segment(tss));
+  const std::uint64_t task = encode_descriptor(task_segment(tss, size));
   write_words(memory, gdt, {0, code32, code64, data, user_data, user_code, task, tss >> 32});
-  std::array<std::byte, tss_size> state{};  // SDM vol. 3 §8.7: RSP0 at 4, the I/O bitmap's offset at 102
+  std::vector<std::byte> state(size);  // SDM vol. 3 §8.7: RSP0 at 4, the offset of the ports' bits at 102
   for (unsigned i = 0; i < 8; ++i) state[4 + i] = static_cast<std::byte>(stack >> (8 * i));
   state[102] = std::byte{tss_size};
+  if (ports) state.back() = std::byte{0xFF};
   memory.write(tss, state.data(), state.size());
 }
 
@@ -140,7 +141,7 @@ void set_long_mode(X86SpecialRegs& sregs, const LongModeOptions& options) {
   const bool user = options.privilege == 3;
   sregs.cs = flat(user ? selector::user_code64 : selector::code64, code_type, user ? 3 : 0, true);
   set_data_segments(sregs, flat(user ? selector::user_data : selector::data, data_type, user ? 3 : 0, false));
-  sregs.tr = task_segment(options.tss);
+  sregs.tr = task_segment(options.tss, user ? tss_with_ports_size : tss_size);
   sregs.ldt = unusable();
   sregs.gdt = {options.gdt, static_cast<std::uint16_t>(gdt_size - 1)};
   sregs.idt = {0, 0};
@@ -170,7 +171,7 @@ void write_long_mode_tables(const std::shared_ptr<mem::GuestMemory>& memory, con
   request.user = options.privilege == 3;
   request.page_size = large;
   space.map(request);
-  write_gdt(*memory, options.gdt, options.tss, options.exception_stack);
+  write_gdt(*memory, options.gdt, options.tss, options.exception_stack, options.privilege == 3);
 }
 
 void enter_long_mode(const std::shared_ptr<mem::GuestMemory>& memory, Vcpu& vcpu, std::uint64_t rip, std::uint64_t rsp,

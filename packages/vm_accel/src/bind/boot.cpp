@@ -68,12 +68,14 @@ void bind_modes(py::module_& module) {
       "32-bit protected mode without paging, flat segments of the table that ``write_gdt`` made at ``gdt``.");
   module.def(
       "write_gdt",
-      [](GuestMemory& memory, Unsigned gdt, Unsigned tss, Unsigned stack) {
-        boot::write_gdt(memory, gdt.value, tss.value, stack.value);
+      [](GuestMemory& memory, Unsigned gdt, Unsigned tss, Unsigned stack, bool ports) {
+        boot::write_gdt(memory, gdt.value, tss.value, stack.value, ports);
       },
       "memory"_a, "gdt"_a = Unsigned{boot::place::gdt}, "tss"_a = Unsigned{boot::place::tss}, "stack"_a = Unsigned{},
+      "ports"_a = false, "ports"_a = false,
       "Write a segment table with flat segments (selectors 0x08 32-bit code, 0x10 64-bit code, 0x18 data, 0x23 and "
-      "0x2b for the user, 0x30 task) and a task state whose stack for exceptions out of privilege 3 is ``stack``.");
+      "0x2b for the user, 0x30 task) and a task state whose stack for exceptions out of privilege 3 is ``stack``. With "
+      "``ports`` it lets user code use all ports.");
   module.def(
       "write_gate",
       [](GuestMemory& memory, Unsigned idt, std::uint8_t vector, Unsigned handler, std::uint16_t selector,
@@ -98,7 +100,7 @@ void bind_modes(py::module_& module) {
       "exception_stack"_a = Unsigned{defaults.exception_stack},
       "Make the vCPU begin at ``rip`` in 64-bit mode, at privilege 0 or 3.\n\n"
       "Writes a segment table, a task state and page tables that map the first ``mapped`` bytes to themselves. User "
-      "code may use ports (IOPL 3). Raises InvalidConfig, ResourceExhausted when the page tables do not fit before "
+      "code may use ports. Raises InvalidConfig, ResourceExhausted when the page tables do not fit before "
       "``tables_end``, OutOfRange.");
 }
 

@@ -26,15 +26,19 @@ inline constexpr std::uint16_t task = 0x30;
 
 inline constexpr std::uint64_t gdt_size = 64;  ///< bytes
 inline constexpr std::uint64_t tss_size = 104;
+/// With a permission bit for each port and a last byte of ones (SDM vol. 1 §19.5.2).
+inline constexpr std::uint64_t tss_with_ports_size = tss_size + 8192 + 1;
 
 /// A descriptor of a segment table as the processor loads it. `limit` in bytes; it is rounded to pages above 1 MiB.
 std::uint64_t encode_descriptor(const X86Segment& segment) noexcept;
 /// The opposite, for a code or data segment.
 X86Segment decode_descriptor(std::uint64_t descriptor, std::uint16_t selector) noexcept;
 
-/// Writes a table with the selectors above at `gdt` and an empty 64-bit task state at `tss`, whose stack for exceptions
-/// from privilege 3 is `stack`. Throws OutOfRange.
-void write_gdt(mem::GuestMemory& memory, std::uint64_t gdt, std::uint64_t tss, std::uint64_t stack = 0);
+/// Writes a table with the selectors above at `gdt` and a 64-bit task state at `tss`, whose stack for exceptions from
+/// privilege 3 is `stack`. With `ports`, the task state lets every privilege use all ports and is as large as
+/// tss_with_ports_size says. Throws OutOfRange.
+void write_gdt(mem::GuestMemory& memory, std::uint64_t gdt, std::uint64_t tss, std::uint64_t stack = 0,
+               bool ports = false);
 
 /// One gate of a 64-bit interrupt table.
 struct Gate {
@@ -49,9 +53,9 @@ void write_gate(mem::GuestMemory& memory, std::uint64_t idt, std::uint8_t vector
 
 /// Where the tables of a guest that starts in long mode lie, and what they map.
 struct LongModeOptions {
-  unsigned privilege = 0;                  ///< 0, or 3: user code, which may use ports (IOPL 3)
+  unsigned privilege = 0;                  ///< 0, or 3: user code, which may use ports
   std::uint64_t gdt = 0x500;               ///< see write_gdt
-  std::uint64_t tss = 0x580;               ///< see write_gdt
+  std::uint64_t tss = 0x580;               ///< see write_gdt; with `ports` at privilege 3
   std::uint64_t tables = 0x9000;           ///< the top table; the others follow it
   std::uint64_t tables_end = 0xF000;       ///< where they must end
   std::uint64_t mapped = 4ULL << 30;       ///< so many bytes from 0 map to themselves, in pages of 2 MiB
