@@ -59,7 +59,10 @@ Translation Mmu::try_translate(GuestVirtual vaddr, Access access, Privilege priv
     return translation_of(vaddr.value, hit);
   }
   Translation t = miss(address, access, privilege);
-  prefetch(address, false);
+  if (t.reason == FaultReason::not_present)
+    tlb_->faulted(address);
+  else
+    prefetch(address, false);
   t.vaddr = vaddr.value;
   return t;
 }

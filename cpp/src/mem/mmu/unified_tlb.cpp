@@ -175,6 +175,12 @@ void UnifiedTlb::settle(const std::array<std::uint64_t, walks_per_event>& pages,
   }
 }
 
+void UnifiedTlb::faulted(std::uint64_t vaddr) noexcept {
+  if (prefetcher_ == nullptr) return;
+  const std::lock_guard<std::mutex> lock(prefetching_);
+  prefetcher_->faulted(vaddr >> page_shift);
+}
+
 PrefetchReport UnifiedTlb::prefetch_report() const {
   const std::lock_guard<std::mutex> lock(prefetching_);
   return {tlb_->stats().prefetch, prefetcher_ == nullptr ? prefetch::Stats{} : prefetcher_->stats()};

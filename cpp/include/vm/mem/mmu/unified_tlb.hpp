@@ -97,6 +97,8 @@ class UnifiedTlb {
     if (count != 0) settle(pages, filled, count);
   }
   static constexpr unsigned walks_per_event = 4;
+  /// To be called instead after a look-up whose walk found no page: the prefetcher learns what it could not have had.
+  void faulted(std::uint64_t vaddr) noexcept;
 
  private:
   static constexpr unsigned page_shift = 12;
