@@ -23,7 +23,7 @@ void require_share(const char* what, double value) {
 }
 
 /// Proposals that a member must have got right before it is followed: one may be chance.
-constexpr double least_evidence = 2;
+constexpr double least_evidence = 1;
 
 const AdaptiveConfig& checked(const AdaptiveConfig& config) {
   require_between("Adaptive: window", config.window, 16, 65536);
@@ -61,8 +61,8 @@ std::string Adaptive::describe() const {
   for (const Member& member : members_) all += (all.back() == '[' ? "" : ", ") + member.prefetcher->describe();
   return all + "], window=" + std::to_string(config_.window) + ", accuracy=" + text(config_.accuracy) +
          ", coverage=" + text(config_.coverage) + ", hysteresis=" + text(config_.hysteresis) +
-         ", walk_price=" + text(config_.walk_price) + ", fill_price=" + text(config_.fill_price) + ", filter=" + std::to_string(config_.filter) +
-         ", resident=" + std::to_string(config_.resident) + ")";
+         ", walk_price=" + text(config_.walk_price) + ", fill_price=" + text(config_.fill_price) +
+         ", filter=" + std::to_string(config_.filter) + ", resident=" + std::to_string(config_.resident) + ")";
 }
 
 std::unique_ptr<Prefetcher> Adaptive::fresh() const {

@@ -157,6 +157,22 @@ TEST(Mmu, ThePrefetcherFillsWhatTheTablesMapAndNothingElse) {
   EXPECT_LT(stats.walks, 1500U);
 }
 
+TEST(Mmu, ThePrefetcherLearnsThatAPageWasNotMapped) {
+  MmuConfig config;
+  config.tlb.enable_prefetch = true;
+  Mmu mmu(GuestMemory::anonymous(64 * mib), long_mode(), config);
+  for (std::uint64_t page = 0; page < 1000; ++page) {
+    const GuestVirtual vaddr(0x1000'0000 + page * 4096);
+    ASSERT_FALSE(mmu.try_translate(vaddr).ok());
+    mmu.map_page(vaddr, GuestPhysical(0x100'0000 + page * 4096), read_write);
+    ASSERT_TRUE(mmu.try_translate(vaddr).ok());
+  }
+  const MmuStats stats = mmu.stats();
+  EXPECT_EQ(stats.faults, 1000U);
+  EXPECT_EQ(stats.prefetch.advice.events, 1000U) << "faults are none";
+  EXPECT_EQ(stats.prefetch_walks, 0U) << "a sequence of first touches cannot be prefetched";
+}
+
 // Address spaces often share the tables of the kernel's half. What one frees must not live on in another's walk cache,
 // least of all when the frame has become a table of somebody else.
 TEST(Mmu, ATableThatOneAddressSpaceFreesIsForgottenByAll) {

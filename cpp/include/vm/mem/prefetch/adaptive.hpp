@@ -26,7 +26,8 @@ struct AdaptiveConfig {
 
 /// How a member did lately.
 struct MemberScore {
-  double accuracy = 0;  ///< proposals of pages that events then asked for, among those of pages not known to be unmapped
+  double accuracy =
+      0;  ///< proposals of pages that events then asked for, among those of pages not known to be unmapped
   double coverage = 0;  ///< events whose page it had proposed, among those that could have been avoided
   double score = 0;     ///< misses avoided per event, less the prices of its walks and fills for nothing
 };
@@ -48,8 +49,8 @@ struct Decision {
 /// and as refused when the demand for it faults (`faulted`), so that nobody is credited with a page that no walk could
 /// have found. After each event it follows the best score among those above both thresholds, or nobody.
 ///
-/// What an entry filled for nothing costs depends on what it pushes out: nothing in a TLB that has room. The estimate is
-/// the share of events on pages that had been asked for before, as a sample of one page in four tells.
+/// What an entry filled for nothing costs depends on what it pushes out: nothing in a TLB that has room. The estimate
+/// is the share of events on pages that had been asked for before, as a sample of one page in four tells.
 class VM_API Adaptive final : public Prefetcher {
  public:
   /// One to 16 members; of equal ones the first is preferred. Throws InvalidConfig.
