@@ -231,13 +231,16 @@ void Mmu::switch_to(const paging::PagingConfig& paging, tlb::Context context, bo
 
 void Mmu::reconfigure(const tlb::TlbConfig& tlb, const tlb::WalkCacheConfig& walk_cache,
                       std::unique_ptr<prefetch::Prefetcher> prefetcher) {
-  auto new_tlb = std::make_shared<UnifiedTlb>(tlb, std::move(prefetcher));
-  auto new_walk_cache = std::make_unique<tlb::WalkCache>(walk_cache, cached_spans(*space_));
+  auto new_tlb = tlb_->same_entries(tlb) ? tlb_->with_prefetcher(tlb, std::move(prefetcher))
+                                         : std::make_shared<UnifiedTlb>(tlb, std::move(prefetcher));
+  const bool other_walk_cache = walk_cache.entries != config_.walk_cache.entries;
+  auto new_walk_cache =
+      other_walk_cache ? std::make_unique<tlb::WalkCache>(walk_cache, cached_spans(*space_)) : nullptr;
   tlb_->barrier();  // what the old one still owed must not be asked of the new one
   config_.tlb = tlb;
   config_.walk_cache = walk_cache;
   tlb_ = std::move(new_tlb);
-  walk_cache_ = std::move(new_walk_cache);
+  if (other_walk_cache) walk_cache_ = std::move(new_walk_cache);
 }
 
 MmuStats Mmu::stats() const {

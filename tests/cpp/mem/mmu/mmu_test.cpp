@@ -253,6 +253,45 @@ TEST(Mmu, ReconfigurationKeepsTheMeaning) {
   EXPECT_EQ(mmu.stats().walks, 2U) << "nothing has changed";
 }
 
+TEST(Mmu, ReconfigurationOfThePrefetcherKeepsTheEntries) {
+  MmuConfig config;
+  config.tlb.flush_policy = tlb::FlushPolicy::batched;
+  Mmu mmu(GuestMemory::anonymous(mib), long_mode(), config);
+  for (std::uint64_t page = 0; page < 16; ++page) {
+    mmu.map_page(GuestVirtual(0x10'0000 + page * 4096), GuestPhysical(page * 4096), read_write);
+    mmu.translate(GuestVirtual(0x10'0000 + page * 4096));
+  }
+  const MmuStats before = mmu.stats();
+  const auto old_tlb = mmu.tlb();
+  tlb::TlbConfig prefetching = config.tlb;
+  prefetching.enable_prefetch = true;
+  mmu.reconfigure(prefetching, config.walk_cache);
+  EXPECT_NE(mmu.tlb(), old_tlb);
+  EXPECT_TRUE(mmu.tlb()->prefetching());
+  EXPECT_EQ(mmu.tlb()->config().prefetch_distance, prefetching.prefetch_distance);
+  for (std::uint64_t page = 0; page < 16; ++page) mmu.translate(GuestVirtual(0x10'0000 + page * 4096));
+  EXPECT_EQ(mmu.stats().walks, before.walks) << "all of them were still there";
+  EXPECT_EQ(mmu.stats().tlb.levels[0].hits, before.tlb.levels[0].hits + 16);
+
+  // Flushes that either asks for reach the entries of both.
+  mmu.unmap_page(GuestVirtual(0x10'0000));
+  mmu.flush_barrier();
+  EXPECT_FALSE(mmu.try_translate(GuestVirtual(0x10'0000)).ok());
+  EXPECT_FALSE(old_tlb->contains(0x10'0000, {}));
+
+  // A walk cache that stays is kept beside another TLB.
+  mmu.tlb()->flush(tlb::FlushRequest::all());
+  mmu.flush_barrier();
+  mmu.translate(GuestVirtual(0x10'1000));
+  prefetching.l3_size = 1024;
+  mmu.reconfigure(prefetching, config.walk_cache);
+  const std::uint64_t from_root = mmu.stats().walk_cache.misses;
+  EXPECT_EQ(mmu.tlb()->size(), 0U);
+  mmu.translate(GuestVirtual(0x10'2000));
+  EXPECT_EQ(mmu.stats().walk_cache.misses, from_root);
+  EXPECT_THROW(mmu.tlb()->with_prefetcher(config.tlb, nullptr), InvalidConfig);
+}
+
 TEST(Mmu, ConfigurationsThatCannotBe) {
   EXPECT_THROW(Mmu(nullptr, long_mode()), InvalidConfig);
   MmuConfig config;

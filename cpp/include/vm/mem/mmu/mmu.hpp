@@ -104,8 +104,10 @@ class Mmu {
   /// the new ASID are flushed. When anything but root and ASID changes, everything is.
   void switch_to(const paging::PagingConfig& paging, tlb::Context context, bool keep = false);
 
-  /// Another TLB and another walk cache, both empty, in the place of these. Their statistics begin anew; the counters
-  /// of the MMU itself go on. Must be alone. Throws InvalidConfig; then nothing has changed.
+  /// Another TLB, another prefetcher and another walk cache in the place of these. A TLB or a walk cache of another
+  /// configuration begins empty, with statistics of zero; one whose configuration stays is kept with what is in it, so
+  /// that only the prefetcher, which always begins anew, may change. The counters of the MMU itself go on. Must be
+  /// alone. Throws InvalidConfig; then nothing has changed.
   void reconfigure(const tlb::TlbConfig& tlb, const tlb::WalkCacheConfig& walk_cache,
                    std::unique_ptr<prefetch::Prefetcher> prefetcher = nullptr);
 

@@ -43,6 +43,13 @@ class UnifiedTlb {
   explicit UnifiedTlb(const tlb::TlbConfig& config = {}, std::unique_ptr<prefetch::Prefetcher> prefetcher = nullptr);
   ~UnifiedTlb();
 
+  /// Whether `config` describes this TLB with another prefetcher, or none.
+  bool same_entries(const tlb::TlbConfig& config) const;
+  /// The entries, statistics and waiting flushes of this one, which both then use, behind the prefetcher of `config`,
+  /// or `prefetcher` unless null, which begins anew. Throws InvalidConfig, also unless `same_entries(config)`.
+  std::shared_ptr<UnifiedTlb> with_prefetcher(const tlb::TlbConfig& config,
+                                              std::unique_ptr<prefetch::Prefetcher> prefetcher) const;
+
   const tlb::TlbConfig& config() const noexcept { return config_; }
 
   bool lookup(std::uint64_t vaddr, tlb::Context context, tlb::Hit& hit) noexcept {
@@ -112,9 +119,11 @@ class UnifiedTlb {
   void settle(const std::array<std::uint64_t, walks_per_event>& pages, const std::array<bool, walks_per_event>& filled,
               unsigned count) noexcept;
 
+  UnifiedTlb(const UnifiedTlb& entries, const tlb::TlbConfig& config, std::unique_ptr<prefetch::Prefetcher> prefetcher);
+
   tlb::TlbConfig config_;
-  std::unique_ptr<Inside> tlb_;
-  std::unique_ptr<tlb::FlushQueue> queue_;
+  std::shared_ptr<Inside> tlb_;
+  std::shared_ptr<tlb::FlushQueue> queue_;  ///< of `tlb_`
 
   std::mutex advising_;             ///< held by the one thread in `advise`, also while it walks
   mutable std::mutex prefetching_;  ///< guards what follows; taken after `advising_`, never while something is walked
