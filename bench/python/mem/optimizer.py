@@ -110,33 +110,46 @@ COUNTED_SHAPE = [
 ]
 
 
-def counted(guest: Guest, order: Sequence[Work], weights: Weights, choices: Sequence[Setting], start: Setting | None
-            ) -> tuple[Run, Optimizer | None]:  # fmt: skip
-    """Counted costs of one fixed setting, or of an optimizer when `start` is given."""
-    mmu = guest.mmu(start or choices[0])
-    optimizer = None
-    if start is not None:
-        # Some hundred to some thousand translations.
-        window_ns = 800 * weights.walks[0]
-        optimizer = Optimizer(mmu, settings=choices, objective=weights, hysteresis=0.05, window_ns=window_ns)
-    setting = start or choices[0]
-    costs = {work.name: 0.0 for work in order}
+def counted_fixed(guest: Guest, order: Sequence[Work], setting: Setting, weights: Sequence[Weights]) -> list[Run]:
+    """Counted costs of one fixed setting, by each of the weights."""
+    mmu = guest.mmu(setting)
+    costs = [dict.fromkeys((work.name for work in order), 0.0) for _ in weights]
     translate = mmu.translate
     for work in order:
+        before = Counts.of(mmu)
+        for address in np.resize(work.addresses, work.length).tolist():
+            translate(address)
+        counts = Counts.of(mmu) - before
+        for each, cost in zip(weights, costs, strict=True):
+            cost[work.name] += each.cost_ns(counts, walks_cached=setting.walks_cached)
+    guest.check(mmu)
+    return [Run(setting.name, cost) for cost in costs]
+
+
+def counted_optimizer(guest: Guest, order: Sequence[Work], choices: Sequence[Setting], weights: Weights
+                      ) -> tuple[Run, Optimizer]:  # fmt: skip
+    """Counted costs of an optimizer that begins with the first of the choices."""
+    mmu = guest.mmu(choices[0])
+    # A window is some hundred to some thousand translations.
+    window_ns = 800 * weights.walks[0]
+    optimizer = Optimizer(mmu, settings=choices, objective=weights, hysteresis=0.05, window_ns=window_ns)
+    costs = dict.fromkeys((work.name for work in order), 0.0)
+    translate = mmu.translate
+    for work in order:
+        addresses = np.resize(work.addresses, work.length)
         for at in range(0, work.length, SINGLE):
-            piece = work.addresses[np.arange(at, at + SINGLE) % work.addresses.size]
+            piece = addresses[at : at + SINGLE]
             before = Counts.of(mmu)
             for address in piece.tolist():
                 translate(address)
-            walks_cached = (optimizer.setting if optimizer else setting).walks_cached
+            walks_cached = optimizer.setting.walks_cached
             costs[work.name] += weights.cost_ns(Counts.of(mmu) - before, walks_cached=walks_cached)
-            if optimizer:
-                optimizer.step(addresses=piece)
+            optimizer.step(addresses=piece)
     guest.check(mmu)
-    return Run(OPTIMIZER if optimizer else setting.name, costs), optimizer
+    return Run(OPTIMIZER, costs), optimizer
 
 
-def measure_counted(section: results.Section, guest: Guest, weights: Weights, *, scale: float) -> None:
+def measure_counted(section: results.Section, guest: Guest, weights: Sequence[Weights], *, scale: float) -> None:
     """Every combination of sizes, prefetching and walk cache in the hierarchy of one thread."""
     choices = grid(
         sizes=[(64, 0, 0), (64, 1536, 0), (64, 1536, 16384)],
@@ -145,9 +158,12 @@ def measure_counted(section: results.Section, guest: Guest, weights: Weights, *,
     )
     kinds = works(COUNTED_SHAPE, scale)
     order = kinds * 3
-    fixed = [counted(guest, order, weights, [setting], None)[0] for setting in choices]
-    run, optimizer = counted(guest, order, weights, choices, choices[0])
-    publish(section, f"counted costs, weights: {weights.source}", kinds, [[*fixed, run]], optimizer)
+    fixed = [counted_fixed(guest, order, setting, weights) for setting in choices]
+    for number, each in enumerate(weights):
+        run, optimizer = counted_optimizer(guest, order, choices, each)
+        publish(
+            section, f"counted costs, weights: {each.source}", kinds, [[*(f[number] for f in fixed), run]], optimizer
+        )
 
 
 # --- Measured --------------------------------------------------------------------------------------------------------
@@ -288,9 +304,8 @@ def main() -> None:
     section = results.Section("mem-optimizer", "The optimizer", options.quick, ("numpy", "vm_mem"), INTRO)
     guest = Guest()
     scale = 0.05 if options.quick else 1.0
-    measure_counted(section, guest, Weights(), scale=scale)
-    measure_counted(section, guest, calibrate(), scale=scale)
-    rounds = 1 if options.quick else 3
+    measure_counted(section, guest, [Weights(), calibrate()], scale=scale / 2)
+    rounds = 1 if options.quick else 2
     measure_timed(section, guest, "multi_level only", ONE_STRATEGY, works(ONE_STRATEGY_SHAPE, scale), rounds=rounds)
     measure_timed(section, guest, "all strategies", TIMED, works(TIMED_SHAPE, scale), rounds=rounds)
     section.write(options.output)

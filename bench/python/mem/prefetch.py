@@ -25,7 +25,6 @@ from vm_mem.prefetch import (
     Sequential,
     Strided,
 )
-
 from vm_mem.tlb import TlbConfig
 
 from bench.python import native, results
@@ -222,8 +221,8 @@ def main() -> None:
                     section.add(f"{way}: {workload.what}: {facts}; {pages}", body.rstrip())
     what = "; ".join(workload.what for workload in HELD_OUT)
     what += (
-        ". The chooser follows nobody where a miss that is avoided takes more than 50 walks (its `walk_price`), even if "
-        "a single prefetcher goes on."
+        ". The chooser follows nobody where a miss avoided takes more than 50 walks (its `walk_price`); a single "
+        "prefetcher goes on."
     )
     section.add("Other programs, on which nothing was adjusted", f"{what}\n\n" + "\n".join(lines))
     section.write(options.output)

@@ -166,7 +166,9 @@ def test_parameters_can_be_read() -> None:
     filtered = Perceptron(Markov(), rows=32, weight_bits=5, threshold=-1, margin=3, passed=4, refused=6)
     assert (filtered.rows, filtered.weight_bits, filtered.threshold, filtered.margin) == (32, 5, -1, 3)
     assert (filtered.passed, filtered.refused) == (4, 6)
-    adaptive = Adaptive(window=48, accuracy=0.5, coverage=0.25, hysteresis=0.75, walk_price=1, fill_price=0.25, filter=2)
+    adaptive = Adaptive(
+        window=48, accuracy=0.5, coverage=0.25, hysteresis=0.75, walk_price=1, fill_price=0.25, filter=2
+    )
     assert (adaptive.window, adaptive.accuracy, adaptive.coverage, adaptive.hysteresis) == (48, 0.5, 0.25, 0.75)
     assert (adaptive.walk_price, adaptive.fill_price, adaptive.filter) == (1, 0.25, 2)
     assert Adaptive(resident=3).resident == 3

@@ -10,8 +10,8 @@ from .settings import Setting
 def least_ns(weights: Weights, here: Setting, rates: Features, other: Setting) -> float:
     """The least that a translation can cost under ``other``, when it has these ``rates`` under ``here``.
 
-    In the same TLB what misses goes on to miss, unless it is prefetched: then the prefetcher is told, and a walk is made
-    ahead. Another TLB might hit every time.
+    In the same TLB what misses goes on to miss, unless it is prefetched: then the prefetcher is told, and a walk is
+    made ahead. Another TLB might hit every time.
     """
     if here.knobs()[:2] != other.knobs()[:2]:
         return min(weights.lookups[0], weights.bypass)

@@ -191,9 +191,7 @@ class Choice:
             candidate = trials.popleft()
             phase.samples.pop(candidate, None)
             rates = phase.rates.get(phase.best, {})
-            self._take(
-                candidate, "trial", best_ns=best_ns, **{n: rates[n] for n in ("walks", "l1_hits") if n in rates}
-            )
+            self._take(candidate, "trial", best_ns=best_ns, **{n: rates[n] for n in ("walks", "l1_hits") if n in rates})
             return
         cheapest = phase.cheapest()
         if phase.cost_ns(cheapest) < best_ns * (1 - self._hysteresis):

@@ -40,12 +40,11 @@ class Optimizer:
     Method: a window that fits neither the present phase nor a known one, twice in a row, is a new phase. In a new phase
     the neighbouring settings, those that differ in the fewest knobs, are tried for a window each (two where time is
     measured), unless counts and weights say that they cannot be cheaper; if the best of them is cheaper by the
-    hysteresis, its neighbours are tried next (hill climbing). What was
-    found is remembered, and put in force at once when the phase comes back; when phases alternate quickly, only a
-    second window in a row counts.
+    hysteresis, its neighbours are tried next (hill climbing). What was found is remembered, and put in force at once
+    when the phase comes back; when phases alternate quickly, only a second window in a row counts.
 
-    A change of the TLB empties it, a change of the prefetcher alone does not (``Mmu.reconfigure``). While ``step`` runs, no other thread may use the
-    ``Mmu`` or the optimizer. Raises InvalidConfig.
+    A change of the TLB empties it, a change of the prefetcher alone does not (``Mmu.reconfigure``). While ``step``
+    runs, no other thread may use the ``Mmu`` or the optimizer. Raises InvalidConfig.
     """
 
     def __init__(
