@@ -18,8 +18,12 @@ MOST_PHASES = 16
 """Phases that are remembered; the one that was seen longest ago makes room."""
 _FILLING = 0.02
 """New TLB entries per translation, above which a window after a change says little of what the setting will cost."""
+_RISING = 0.02
+"""A TLB that is filling goes on to be tried while its hits per translation rise by so much from window to window."""
 _HOPELESS = 2.0
 """A trial that costs so many times the best, with a TLB that is full, is not prolonged."""
+_LOOKS = 2
+"""Windows of measured time by which a setting is judged: one may have been disturbed, or begun in another phase."""
 _DWELL = 4
 _LONGEST_DWELL = 64
 """Windows between two switches to known phases that one look is enough for: the least and the most."""
@@ -107,7 +111,7 @@ class Choice:
                 return True
         if not filling:
             return False
-        return self._previous is None or window.cost_ns < self._previous.cost_ns * (1 - self._hysteresis / 2)
+        return self._previous is None or window.hits > self._previous.hits + _RISING
 
     def _look_elsewhere(self, window: Window, apart: float) -> None:
         """The window does not fit: find the phase that it belongs to, or wait for another one like it."""
@@ -159,6 +163,8 @@ class Choice:
         phase, weights = self._phases[-1], self._watch.weights
         if window.setting != phase.best:
             self._take(phase.best, "the trials of this phase were interrupted", cost_ns=window.cost_ns)
+            return
+        if weights is None and len(phase.samples[phase.best]) < _LOOKS:
             return
         if weights is not None:
             floor = min(weights.lookups[0], weights.bypass)

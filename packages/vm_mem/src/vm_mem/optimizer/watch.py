@@ -16,6 +16,8 @@ from .settings import Setting
 _ANY = (0.0, float("inf"))
 _ODD = 1.5
 """A piece of work that takes so many times the usual, or as small a part of it, is odd."""
+_LEAST_ODD, _MOST_ODD = 2, 64
+"""So many odd ones in a row end a long window: twice as many after each time, half as many after a quiet window."""
 
 
 class Watch:
@@ -24,8 +26,8 @@ class Watch:
     setting: the number of the one in force; age: windows since it was put in force. weights: None where time is
     measured. window_ns: cost of a window.
 
-    A long window of measured time is given up, and a short one begun, when two pieces of work in a row took another
-    time than is usual: such a change is seen without reading a counter.
+    A long window of measured time is given up, and a short one begun, when pieces of work in a row took another time
+    than is usual: such a change is seen without reading a counter.
     """
 
     def __init__(self, mmu: Mmu, settings: list[Setting], weights: Weights | None, window_ns: float) -> None:
@@ -38,7 +40,8 @@ class Watch:
         self._short_ns = window_ns
         self._before = Counts.of(mmu)
         self._cost_ns = self._mean_ns = 0.0
-        self._pieces = self._odd_piece = 0
+        self._pieces = self._odd_piece = self._odd_run = 0
+        self._odd_enough = _LEAST_ODD
         self._usual_ns = _ANY
         self._addresses: npt.ArrayLike | None = None
         self._adopt()
@@ -70,6 +73,8 @@ class Watch:
         window = Window(self.setting, counts, self._cost_ns / counts.translations, pattern, counts.rates())
         self.age += 1
         self._mean_ns = self._cost_ns / max(self._pieces, 1)
+        if self.window_ns > self._short_ns:
+            self._odd_enough = max(self._odd_enough // 2, _LEAST_ODD)
         self._begin(now)
         return window
 
@@ -79,11 +84,12 @@ class Watch:
         self._usual_ns = (self._mean_ns / _ODD, self._mean_ns * _ODD) if times > 1 else _ANY
 
     def _startle(self) -> None:
-        if self._odd_piece == self._pieces - 1 > 0:
+        self._odd_run = self._odd_run + 1 if self._odd_piece == self._pieces - 1 else 1
+        self._odd_piece = self._pieces
+        if self._odd_run == self._odd_enough:
+            self._odd_enough = min(2 * self._odd_enough, _MOST_ODD)
             self.pace(1)
             self._begin(Counts.of(self.mmu))
-        else:
-            self._odd_piece = self._pieces
 
     def put_in_force(self, setting: int) -> None:
         """Reconfigure the ``Mmu``, unless it has that setting."""
@@ -94,6 +100,7 @@ class Watch:
         self._tlb = self.mmu.tlb
         self.setting = setting
         self.age = 0
+        self._odd_enough = _LEAST_ODD
         self._begin(Counts.of(self.mmu))
 
     def _adopt(self) -> None:
@@ -111,5 +118,5 @@ class Watch:
     def _begin(self, before: Counts) -> None:
         self._before = before
         self._cost_ns = 0.0
-        self._pieces = self._odd_piece = 0
+        self._pieces = self._odd_piece = self._odd_run = 0
         self._addresses = None
