@@ -1,11 +1,11 @@
+#include "vm/accel/kvm/probe.hpp"
+
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <map>
 #include <set>
 #include <string>
-
-#include "vm/accel/kvm.hpp"
 
 #if defined(__linux__)
 #include <linux/kvm.h>

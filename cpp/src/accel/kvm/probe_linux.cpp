@@ -5,7 +5,7 @@
 #include <cerrno>
 #include <cstring>
 
-#include "vm/accel/kvm.hpp"
+#include "vm/accel/kvm/probe.hpp"
 
 namespace vm::accel {
 namespace {

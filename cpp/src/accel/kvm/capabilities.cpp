@@ -1,4 +1,4 @@
-#include "vm/accel/kvm.hpp"
+#include "vm/accel/kvm/probe.hpp"
 
 namespace vm::accel {
 
