@@ -32,9 +32,9 @@ class Optimizer:
     needs no clock. hysteresis: the part by which another setting has to be cheaper. threshold: how far the features of
     a window (shares and events per translation) may be from those of its phase. window_ns: cost after which a window
     ends and something may be decided, so that a bad setting is tried for no longer than a good one; windows of
-    measured time are 16 times as long while nothing is suspected: when two pieces of work in a row (more after false
-    alarms) take half as long again as usual, or less than two thirds, a short one begins. patience: windows for which a TLB may fill after a
-    change before it is judged. recheck: windows after which one neighbouring setting is tried again, twice as many
+    measured time are 16 times as long while nothing is suspected, until two pieces of work in a row (more after false
+    alarms) take half as long again as usual, or less than two thirds. patience: windows for which a TLB may fill after
+    a change before it is judged. recheck: windows after which one neighbouring setting is tried again, twice as many
     after each vain attempt; 0 is never. history: decisions that are kept.
 
     Method: a window that fits neither the present phase nor a known one, twice in a row, is a new phase. In a new phase
