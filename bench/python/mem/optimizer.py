@@ -24,10 +24,12 @@ optimizer knows neither the kinds nor when they change, and its trials and the r
 figures. Each fixed row has its setting from the beginning to the end. Promised: over the whole better than every fixed
 setting; in each phase within 5 % of the setting that is best there. All answers are compared with the page tables'.
 
-Counted: addresses one at a time, costs by `Weights()`, a model of a processor (see its docstring), in which prefetching
-uses idle time. Figures repeat exactly. Measured: arrays of 2,000 addresses, thread time; arrays do not feed the
-prefetcher, and in software predicting and prefetching are work of the same thread, so that prefetching is not in that
-list. The time of an optimizer row includes its steps. Medians over rounds; ratios are taken within a round."""
+Counted: addresses one at a time. Costs by `Weights()` are a model of a processor (see its docstring), in which
+prefetching uses idle time; those by `calibrate()` are what each counted event takes in this software, on this machine,
+of which walks from tables between the last and the root are interpolated. Neither counts what the optimizer itself
+takes. Measured: arrays of 2,000 addresses, thread time; arrays do not feed the prefetcher, and in software predicting
+and prefetching are work of the same thread, so that prefetching is not in that list. The time of an optimizer row
+includes its steps. Medians over rounds; ratios are taken within a round."""
 
 OPTIMIZER = "optimizer"
 WITHIN = 1.05
