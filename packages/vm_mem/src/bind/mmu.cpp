@@ -18,8 +18,8 @@
 #include "prefetcher_type.hpp"
 #include "touch.hpp"
 #include "translate_call.hpp"
-#include "vm/python/unsigned.hpp"
 #include "vm/core/error.hpp"
+#include "vm/python/unsigned.hpp"
 
 namespace py = pybind11;
 using namespace pybind11::literals;
