@@ -9,7 +9,7 @@
 #include <optional>
 
 #include "keyword_config.hpp"
-#include "unsigned.hpp"
+#include "vm/python/unsigned.hpp"
 #include "vm/mem/tlb/flush.hpp"
 
 /// Throws InvalidConfig for numbers of more than 16 bits.

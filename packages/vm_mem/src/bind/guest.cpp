@@ -18,7 +18,7 @@
 #include "guest_docs.hpp"
 #include "huge_pages.hpp"
 #include "touch.hpp"
-#include "unsigned.hpp"
+#include "vm/python/unsigned.hpp"
 #include "vm/core/error.hpp"
 #include "vm/mem/guest/memory.hpp"
 

@@ -11,7 +11,7 @@
 #include <string>
 #include <utility>
 
-#include "unsigned.hpp"
+#include "vm/python/unsigned.hpp"
 #include "vm/core/error.hpp"
 
 /// `number` as the narrower `T`. Throws InvalidConfig naming the argument when it does not fit.

@@ -15,7 +15,7 @@
 #include "huge_pages.hpp"
 #include "lazy_docs.hpp"
 #include "python_source.hpp"
-#include "unsigned.hpp"
+#include "vm/python/unsigned.hpp"
 #include "vm/core/error.hpp"
 #include "vm/mem/guest/lazy_memory.hpp"
 

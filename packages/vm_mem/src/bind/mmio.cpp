@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "unsigned.hpp"
+#include "vm/python/unsigned.hpp"
 #include "vm/core/error.hpp"
 #include "vm/mem/guest/mmio.hpp"
 

@@ -18,7 +18,7 @@
 #include "prefetcher_type.hpp"
 #include "touch.hpp"
 #include "translate_call.hpp"
-#include "unsigned.hpp"
+#include "vm/python/unsigned.hpp"
 #include "vm/core/error.hpp"
 
 namespace py = pybind11;

@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <string>
 
-#include "unsigned.hpp"
+#include "vm/python/unsigned.hpp"
 #include "vm/core/error.hpp"
 #include "vm/mem/prefetch/prefetcher.hpp"
 

@@ -17,7 +17,7 @@
 #include "tlb_hit.hpp"
 #include "tlb_stats.hpp"
 #include "translate_arguments.hpp"
-#include "unsigned.hpp"
+#include "vm/python/unsigned.hpp"
 #include "vm/core/error.hpp"
 #include "vm/mem/mmu/unified_tlb.hpp"
 

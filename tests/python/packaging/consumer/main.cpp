@@ -2,7 +2,7 @@
 
 #include <cstdio>
 
-#include "vm/accel/kvm.hpp"
+#include "vm/accel/kvm/probe.hpp"
 #include "vm/core/error.hpp"
 #include "vm/mem/guest/region.hpp"
 

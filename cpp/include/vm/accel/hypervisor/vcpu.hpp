@@ -1,0 +1,163 @@
+#pragma once
+/// \file
+/// `Vcpu`: one processor of a virtual machine.
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <thread>
+#include <utility>
+
+#include "vm/accel/exits/exit.hpp"
+#include "vm/accel/hypervisor/backend.hpp"
+#include "vm/accel/hypervisor/watchdog.hpp"
+
+namespace vm::accel {
+
+/// Asked when a run came back because of a signal that is not a kick; may throw to end the run.
+class SignalCheck {
+ public:
+  virtual ~SignalCheck() = default;
+  virtual void check() = 0;
+  /// How often it is asked without a signal too: a signal that arrives just before the guest is entered would
+  /// otherwise be noticed only at the next exit.
+  virtual std::chrono::nanoseconds interval() const noexcept = 0;
+};
+
+struct RunOptions {
+  std::optional<std::chrono::nanoseconds> timeout;  ///< absent: as long as it takes
+  SignalCheck* signals = nullptr;
+};
+
+/// A vCPU belongs to a thread, the one that created it until another calls `attach`: KVM wants that, HVF enforces it.
+/// Only that thread may call anything but `id`, `kick`, `attach`, `close`, `closed` and the counts, which any thread
+/// may. Calls from a wrong thread throw AccessViolation and change nothing.
+class Vcpu {
+ public:
+  /// For Vm. `watchdog` and `vm` live as long as this object.
+  Vcpu(unsigned id, std::unique_ptr<VcpuBackend> backend, std::shared_ptr<VmBackend> vm,
+       std::shared_ptr<Watchdog> watchdog);
+  Vcpu(const Vcpu&) = delete;
+  Vcpu& operator=(const Vcpu&) = delete;
+  ~Vcpu();
+
+  unsigned id() const noexcept { return id_; }
+
+  class Use;
+
+  /// Runs the guest until it needs something, somebody kicks, or the time is over. The result is valid until the next
+  /// call and until `close`. Throws InvalidConfig when the last exit asked a question that nobody answered,
+  /// PlatformError, ClosedError (also when it was closed meanwhile), AccessViolation, and what `signals` throws; then
+  /// the guest can go on later.
+  const Exit& run(const RunOptions& options = {});
+  /// The same for a caller who holds the right to use this vCPU: while he does, a `close` does not take the result
+  /// away.
+  const Exit& run(const Use& held, const RunOptions& options);
+  /// The last exit; Interrupted before the first run.
+  const Exit& last_exit() const;
+  /// How many exits there have been: the number of the last one.
+  std::uint64_t exits() const noexcept { return exits_; }
+
+  /// Answers the last exit with `size` bytes. Throws InvalidConfig when it asked no question, was answered already, or
+  /// wants another number of bytes.
+  void reply(const void* data, std::size_t size);
+  /// The guest's access to a model-specific register fails with #GP. Throws InvalidConfig for any other exit.
+  void refuse();
+  /// See VcpuBackend::complete. Throws InvalidConfig when the last exit has to be answered first.
+  void complete();
+
+  /// Makes the run in progress, or the next one, come back as Interrupted: every kick is seen, and none is seen again
+  /// after that. Any thread; from a signal handler too.
+  void kick() noexcept;
+
+  /// The calling thread owns the vCPU from now on. Throws InvalidConfig while another thread is inside a call,
+  /// NotSupported.
+  void attach();
+
+  /// Releases the vCPU; one that is running comes back with ClosedError first. Twice is fine.
+  void close() noexcept;
+  bool closed() const noexcept { return (use_.load(std::memory_order_acquire) & (closing | gone)) != 0; }
+
+  /// How often `run` returned for each reason, in the order of `Exit`.
+  std::array<std::uint64_t, exit_reasons> exit_counts() const noexcept;
+  /// Nanoseconds in `run`, counted from the moment that `measure(true)` was called.
+  std::uint64_t run_ns() const noexcept { return run_ns_.load(std::memory_order_relaxed); }
+  /// Reading the clock twice costs about as much as everything else in `run`.
+  void measure(bool on) noexcept { measured_.store(on, std::memory_order_relaxed); }
+
+  /// A facet of the backend and the right to use it; let go of it at the end of the expression.
+  template <class Facet>
+  class Held;
+
+  /// Registers and the like of an x86 vCPU: `vcpu.x86()->regs()`. Throws NotSupported on another architecture.
+  Held<X86State> x86();
+  /// Interrupts by hand. Throws NotSupported where the hypervisor has none.
+  Held<VcpuInterrupts> interrupts();
+  /// What vCPUs of all architectures have. Throws NotSupported where the backend does not offer it.
+  Held<VcpuState> state();
+  /// Throws NotSupported where the backend has nothing to ask for.
+  Held<Capabilities> capabilities();
+
+ private:
+  static constexpr std::uint32_t busy = 1;
+  static constexpr std::uint32_t closing = 2;
+  static constexpr std::uint32_t gone = 4;
+
+  void enter_until_exit(const RunOptions& options);
+  void interrupt_with(const Exit& exit);
+  void watch_until(Clock::time_point deadline);
+  void require_answered(const char* what) const;
+  void nudge() noexcept;
+  void release() noexcept;
+
+  const unsigned id_;
+  const std::shared_ptr<VmBackend> vm_;
+  const std::shared_ptr<Watchdog> watchdog_;
+  std::unique_ptr<VcpuBackend> backend_;  // goes before vm_
+  Watchdog::Entry entry_;
+  bool watched_ = false;
+  std::atomic<std::thread::id> owner_;
+  std::atomic<std::uint32_t> use_{0};
+  std::atomic<std::uint32_t> nudging_{0};  // threads that are about to use backend_ without owning the vCPU
+  std::atomic<bool> kicked_{false};
+  Exit exit_{Interrupted{}};
+  std::uint64_t exits_ = 0;
+  bool answered_ = true;
+  std::atomic<bool> measured_{false};
+  std::atomic<std::uint64_t> run_ns_{0};
+  std::array<std::atomic<std::uint64_t>, exit_reasons> counts_{};
+};
+
+/// The right to call into the backend: checks the thread, keeps others out, and puts off a `close`. Throws what `Vcpu`
+/// says of wrong threads, InvalidConfig while it is held already.
+class Vcpu::Use {
+ public:
+  explicit Use(Vcpu& vcpu);
+  Use(Use&& other) noexcept : vcpu_(std::exchange(other.vcpu_, nullptr)) {}
+  Use& operator=(Use&&) = delete;
+  ~Use();
+
+ private:
+  friend class Vcpu;
+  struct Taken {};
+  Use(Vcpu& vcpu, Taken) noexcept : vcpu_(&vcpu) {}
+
+  Vcpu* vcpu_;
+};
+
+template <class Facet>
+class Vcpu::Held {
+ public:
+  Held(Use use, Facet& facet) noexcept : use_(std::move(use)), facet_(facet) {}
+  Facet* operator->() const noexcept { return &facet_; }
+
+ private:
+  Use use_;
+  Facet& facet_;
+};
+
+}  // namespace vm::accel

@@ -1,0 +1,85 @@
+#pragma once
+/// \file
+/// `Vm`: one virtual machine, its memory and its processors.
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <vector>
+
+#include "vm/accel/hypervisor/backend.hpp"
+#include "vm/accel/hypervisor/vcpu.hpp"
+#include "vm/mem/guest/memory.hpp"
+
+namespace vm::accel {
+
+/// Any thread may call anything at once. Every method but `close` and `closed` throws ClosedError after `close`.
+class Vm {
+ public:
+  /// For Hypervisor.
+  Vm(std::shared_ptr<HypervisorBackend> hypervisor, std::shared_ptr<VmBackend> backend);
+  Vm(const Vm&) = delete;
+  Vm& operator=(const Vm&) = delete;
+  /// vCPUs that somebody holds go on; they keep the machine and its memory.
+  ~Vm();
+
+  /// Shows the regions that `memory` has now to the guest, without copying: one slot each, at their own addresses or
+  /// moved together so that the lowest begins at `at`. Read-only regions become
+  /// read-only slots. The slots keep the host memory mapped, whatever happens to `memory`; regions that it gets later
+  /// are not added. Throws InvalidConfig on an overlap and on regions that do not begin and end at page boundaries (a
+  /// dump with headers), ResourceExhausted, PlatformError; then no slot was added.
+  std::vector<MemorySlot> map(const mem::GuestMemory& memory, SlotFlags flags = {},
+                              std::optional<std::uint64_t> at = {});
+  /// Takes away the slot that begins at `base`. Throws OutOfRange.
+  void unmap(std::uint64_t base);
+  /// The slot that begins at `base` begins at `to` instead. Throws OutOfRange, InvalidConfig on an overlap.
+  void move(std::uint64_t base, std::uint64_t to);
+  /// Throws OutOfRange, InvalidConfig (a slot over read-only host memory stays read-only).
+  void set_flags(std::uint64_t base, SlotFlags flags);
+  /// By address.
+  std::vector<MemorySlot> slots() const;
+  /// The slots as guest memory, for reading and writing as the guest sees it. Shares the host memory; slots that come
+  /// later are not in it.
+  std::shared_ptr<mem::GuestMemory> memory() const;
+
+  /// The calling thread owns the vCPU. `id` absent: the lowest that no vCPU of this VM had; a number is not given
+  /// twice, because KVM keeps a vCPU as long as its VM. Throws InvalidConfig when the number was given, PlatformError
+  /// when the hypervisor refuses.
+  std::shared_ptr<Vcpu> create_vcpu(std::optional<unsigned> id = {});
+  /// Those that live and are not closed, by id.
+  std::vector<std::shared_ptr<Vcpu>> vcpus() const;
+
+  Architecture architecture() const;
+  /// Facets of the backend; they outlive `close`. Throw NotSupported on another architecture, and where the backend
+  /// does not offer them.
+  std::shared_ptr<X86VmState> x86() const;
+  std::shared_ptr<Capabilities> capabilities() const;
+
+  /// What the hypervisor lets a user do with a VM, by groups. Each throws NotSupported where it has none, and works as
+  /// long as the pointer is held, also when the VM is closed meanwhile.
+  std::shared_ptr<Interrupts> interrupts() const;
+  std::shared_ptr<X86Irqchip> x86_irqchip() const;
+  std::shared_ptr<IoEvents> io_events() const;
+  std::shared_ptr<ExitPolicy> exit_policy() const;
+  /// A device that the hypervisor plays. Throws NotSupported, PlatformError.
+  std::shared_ptr<KernelDevice> create_device(KernelDeviceKind kind) const;
+
+  /// Closes the vCPUs (see Vcpu::close), then the VM. Twice is fine.
+  void close() noexcept;
+  bool closed() const noexcept;
+
+ private:
+  std::shared_ptr<VmBackend> backend() const;
+  void check_slot(const VmBackend& backend, const mem::Region& region) const;
+
+  const std::shared_ptr<HypervisorBackend> hypervisor_;
+  const std::shared_ptr<Watchdog> watchdog_ = std::make_shared<Watchdog>();
+  mutable std::mutex mutex_;
+  std::shared_ptr<VmBackend> backend_;      // guarded by mutex_; null once closed
+  std::vector<std::weak_ptr<Vcpu>> vcpus_;  // guarded by mutex_
+  std::set<unsigned> ids_;                  // guarded by mutex_; of all vCPUs that ever were
+};
+
+}  // namespace vm::accel

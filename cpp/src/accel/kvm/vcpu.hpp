@@ -1,0 +1,56 @@
+#pragma once
+/// \file
+/// A vCPU of KVM: its descriptor, and the area that it shares with the kernel.
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "abi.hpp"
+#include "capability_set.hpp"
+#include "thread_signal.hpp"
+#include "vcpu_interrupts.hpp"
+#include "vcpu_state.hpp"
+#include "vm.hpp"
+#include "vm/accel/hypervisor/backend.hpp"
+#include "vm/mem/guest/mapping.hpp"
+#include "vm/mem/guest/unique_fd.hpp"
+#include "x86_state.hpp"
+
+namespace vm::accel::kvm {
+
+class KvmVcpu final : public VcpuBackend {
+ public:
+  KvmVcpu(unsigned id, std::shared_ptr<KvmVm> vm);
+
+  void attach() override { ThreadSignal::prepare_thread(); }
+  bool enter(Exit& exit) override;
+  void nudge() noexcept override { signal_.send(); }
+  void reply(const Exit& exit, const std::byte* data) override;
+  void refuse(const Exit& exit) override;
+  void complete() override;
+  int fd() const noexcept { return fd_.get(); }
+#if defined(__x86_64__)
+  X86State* x86() noexcept override { return &x86_; }
+  VcpuInterrupts* interrupts() noexcept override { return &interrupts_; }
+#endif
+  VcpuState* state() noexcept override { return &state_; }
+  Capabilities* capabilities() noexcept override { return &capabilities_; }
+
+ private:
+  kvm_run& area() const noexcept { return *reinterpret_cast<kvm_run*>(pages_.at(0)); }
+
+  const std::shared_ptr<KvmVm> vm_;  // goes last: the kernel's VM lives as long as the mapping
+  const mem::UniqueFd fd_;
+  const std::size_t area_size_;
+  const mem::MappedPages pages_;
+  ThreadSignal signal_;
+#if defined(__x86_64__)
+  KvmX86State x86_;
+  KvmVcpuInterrupts interrupts_;
+#endif
+  KvmVcpuState state_;
+  CapabilitySet capabilities_;
+};
+
+}  // namespace vm::accel::kvm
