@@ -47,9 +47,14 @@ class LockedTlb final : public UnifiedTlb::Inside {
     return tlb_.insert(entry, ticket);
   }
   void flush(const tlb::FlushRequest& request) noexcept override {
-    const Lock lock(mutex_);
-    tlb_.flush(request);
+    log_.begin(request);
+    {
+      const Lock lock(mutex_);
+      tlb_.flush(request);
+    }
+    log_.complete();
   }
+  const tlb::FlushLog& log() const noexcept override { return log_; }
   tlb::TlbStats stats() const override {
     const Lock lock(mutex_);
     return tlb_.stats();
@@ -65,6 +70,7 @@ class LockedTlb final : public UnifiedTlb::Inside {
 
   mutable std::mutex mutex_;
   tlb::MultiLevelTlb tlb_;
+  tlb::FlushLog log_;
 };
 
 /// A TLB that is made for many threads.
@@ -86,6 +92,7 @@ class SharedTlb final : public UnifiedTlb::Inside {
   tlb::FillTicket begin_fill() const noexcept override { return tlb_.begin_fill(); }
   bool insert(const tlb::Entry& entry, tlb::FillTicket ticket) noexcept override { return tlb_.insert(entry, ticket); }
   void flush(const tlb::FlushRequest& request) noexcept override { tlb_.flush(request); }
+  const tlb::FlushLog& log() const noexcept override { return tlb_.log(); }
   tlb::TlbStats stats() const override { return tlb_.stats(); }
   std::size_t size() const noexcept override { return tlb_.size(); }
   std::size_t capacity() const noexcept override { return tlb_.capacity(); }

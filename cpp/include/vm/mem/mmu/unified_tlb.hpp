@@ -13,6 +13,7 @@
 #include "vm/mem/prefetch/prefetcher.hpp"
 #include "vm/mem/prefetch/recent_pages.hpp"
 #include "vm/mem/tlb/config.hpp"
+#include "vm/mem/tlb/flush_log.hpp"
 #include "vm/mem/tlb/flush_queue.hpp"
 #include "vm/mem/tlb/tlb.hpp"
 
@@ -29,12 +30,13 @@ struct PrefetchReport {
 /// others do not. What `tlb::Tlb` says about each member holds, but for `flush`, which follows the policy.
 class UnifiedTlb {
  public:
-  /// A TLB with a batch form that costs one virtual call.
+  /// A TLB with a batch form that costs one virtual call, and a log of its flushes.
   class Inside : public tlb::Tlb {
    public:
     using tlb::Tlb::lookup;
     virtual std::size_t lookup(const std::uint64_t* vaddr, std::size_t count, tlb::Context context, tlb::Hit* hit,
                                bool* found) noexcept = 0;
+    virtual const tlb::FlushLog& log() const noexcept = 0;
   };
 
   /// `prefetcher`, unless null, takes the place of the one that `config` describes: with `enable_prefetch` an adaptive
@@ -73,6 +75,8 @@ class UnifiedTlb {
   void barrier() { queue_->barrier(); }
   /// Flushes that wait.
   std::size_t pending_flushes() const { return queue_->pending(); }
+  /// The flushes that have reached the TLB, for levels beside it.
+  const tlb::FlushLog& flush_log() const noexcept { return tlb_->log(); }
   tlb::FlushQueueStats flush_stats() const { return queue_->stats(); }
 
   /// Whether the policy learns from `observe_refill` what an entry costs that was lost.
