@@ -207,7 +207,6 @@ TEST_F(State, EventsRoundTrip) {
   EXPECT_EQ(back.exception.vector, 14);
   EXPECT_EQ(back.exception.error_code, 6U);
   EXPECT_TRUE(back.interrupt.shadow_sti);
-  EXPECT_FALSE(back.interrupt.shadow_mov_ss);
   EXPECT_TRUE(back.nmi.pending);
   EXPECT_TRUE(back.nmi.masked);
 
@@ -355,7 +354,8 @@ TEST_F(State, PageDirectoryPointers) {
   const X86Pdptrs others{0, 0x4001, 0, 0};
   vcpu->x86()->set_pdptrs(others);
   EXPECT_EQ(vcpu->x86()->pdptrs(), others);
-  vcpu->x86()->set_sregs(vcpu->x86()->sregs());
+  sregs = vcpu->x86()->sregs();
+  vcpu->x86()->set_sregs(sregs);
   EXPECT_EQ(vcpu->x86()->pdptrs(), tables);  // from memory again
 }
 
