@@ -28,5 +28,6 @@ PYBIND11_MODULE(_accel, module, pybind11::mod_gil_not_used()) {
   add_vm_state(vm);
   HypervisorType hypervisor = bind_hypervisor(module);
   add_hypervisor_state(hypervisor);
+  bind_scripted(module);
   module.attr("__version__") = VM_VERSION;
 }
