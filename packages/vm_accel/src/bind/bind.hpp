@@ -16,9 +16,19 @@ void bind_probe(pybind11::module_& module);
 void bind_exits(pybind11::module_& module);
 void bind_slots(pybind11::module_& module);
 void bind_x86_registers(pybind11::module_& module);
+void bind_event_fd(pybind11::module_& module);
+void bind_irq_routing(pybind11::module_& module);
+void bind_x86_irqchip(pybind11::module_& module);
+void bind_interrupts(pybind11::module_& module);
+void bind_io_events(pybind11::module_& module);
+void bind_exit_policy(pybind11::module_& module);
 
 HypervisorType bind_hypervisor(pybind11::module_& module);
 VmType bind_vm(pybind11::module_& module);
 VcpuType bind_vcpu(pybind11::module_& module);
 
 void add_x86_registers(VcpuType& type);
+void add_vcpu_interrupts(VcpuType& type);
+void add_interrupts(VmType& type);
+void add_io_events(VmType& type);
+void add_exit_policy(VmType& type);

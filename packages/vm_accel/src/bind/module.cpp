@@ -12,9 +12,19 @@ PYBIND11_MODULE(_accel, module, pybind11::mod_gil_not_used()) {
   bind_exits(module);
   bind_slots(module);
   bind_x86_registers(module);
+  bind_event_fd(module);
+  bind_irq_routing(module);
+  bind_x86_irqchip(module);
+  bind_interrupts(module);
+  bind_io_events(module);
+  bind_exit_policy(module);
   VcpuType vcpu = bind_vcpu(module);
   add_x86_registers(vcpu);
-  bind_vm(module);
+  add_vcpu_interrupts(vcpu);
+  VmType vm = bind_vm(module);
+  add_interrupts(vm);
+  add_io_events(vm);
+  add_exit_policy(vm);
   bind_hypervisor(module);
   module.attr("__version__") = VM_VERSION;
 }
