@@ -4,6 +4,7 @@
 #include <string>
 #include <utility>
 
+#include "facet.hpp"
 #include "vm/accel/hypervisor/exit_policy.hpp"
 #include "vm/accel/hypervisor/interrupts.hpp"
 #include "vm/accel/hypervisor/io_events.hpp"
@@ -38,19 +39,12 @@ std::vector<mem::Region> moved(std::vector<mem::Region> regions, std::optional<s
   return regions;
 }
 
-/// `facet` of `backend`, which lives as long as the result.
-template <class Facet>
-std::shared_ptr<Facet> facet_of(const std::shared_ptr<VmBackend>& backend, Facet* facet, const char* what) {
-  if (facet == nullptr) throw NotSupported(std::string("this hypervisor has no ") + what);
-  return {backend, facet};
-}
-
 }  // namespace
 
 Vm::Vm(std::shared_ptr<HypervisorBackend> hypervisor, std::shared_ptr<VmBackend> backend)
     : hypervisor_(std::move(hypervisor)), backend_(std::move(backend)) {}
 
-Vm::~Vm() { close(); }
+Vm::~Vm() = default;
 
 std::shared_ptr<VmBackend> Vm::backend() const {
   const std::lock_guard<std::mutex> lock(mutex_);
@@ -185,26 +179,31 @@ std::vector<std::shared_ptr<Vcpu>> Vm::vcpus() const {
 Architecture Vm::architecture() const { return hypervisor_->architecture(); }
 
 std::shared_ptr<Interrupts> Vm::interrupts() const {
-  const std::shared_ptr<VmBackend> backend = this->backend();
-  return facet_of(backend, backend->interrupts(), "interrupt controllers");
+  return facet_of(backend(), &VmBackend::interrupts, "this hypervisor has no interrupt controllers");
 }
 
 std::shared_ptr<X86Irqchip> Vm::x86_irqchip() const {
-  const std::shared_ptr<VmBackend> backend = this->backend();
-  return facet_of(backend, backend->x86_irqchip(), "controllers of a PC: its VMs are of another architecture");
+  return facet_of(backend(), &VmBackend::x86_irqchip,
+                  "this hypervisor has no controllers of a PC: its VMs are of another architecture");
 }
 
 std::shared_ptr<IoEvents> Vm::io_events() const {
-  const std::shared_ptr<VmBackend> backend = this->backend();
-  return facet_of(backend, backend->io_events(), "accesses that end in it without an exit");
+  return facet_of(backend(), &VmBackend::io_events, "this hypervisor has no accesses that end in it without an exit");
 }
 
 std::shared_ptr<ExitPolicy> Vm::exit_policy() const {
-  const std::shared_ptr<VmBackend> backend = this->backend();
-  return facet_of(backend, backend->exit_policy(), "choice of what exits");
+  return facet_of(backend(), &VmBackend::exit_policy, "this hypervisor has no choice of what exits");
 }
 
 std::shared_ptr<KernelDevice> Vm::create_device(KernelDeviceKind kind) const { return backend()->create_device(kind); }
+
+std::shared_ptr<X86VmState> Vm::x86() const {
+  return facet_of(backend(), &VmBackend::x86, "this VM has no x86 state: it is of another architecture");
+}
+
+std::shared_ptr<Capabilities> Vm::capabilities() const {
+  return facet_of(backend(), &VmBackend::capabilities, "this VM's backend has no capabilities to ask for");
+}
 
 void Vm::close() noexcept {
   std::vector<std::weak_ptr<Vcpu>> vcpus;

@@ -5,17 +5,20 @@
 
 #include <linux/stddef.h>
 
-// The kernel's headers hide a trailing array behind an empty struct (Linux 5.16 and later). In C++ that one has a size,
-// so the array would begin too late, and the request numbers, which contain the sizes, would be others.
+// Headers between Linux 6.1 and 6.5 put an empty structure before arrays of any length. It has a size in C++ but not in
+// C, so that layouts and request numbers would be wrong; later headers declare the array like this.
+#undef __DECLARE_FLEX_ARRAY
+#define __DECLARE_FLEX_ARRAY(TYPE, NAME) TYPE NAME[0]
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wpedantic"
-#undef __DECLARE_FLEX_ARRAY
-#define __DECLARE_FLEX_ARRAY(type, name) type name[0]
 #include <linux/kvm.h>
 #pragma GCC diagnostic pop
 
-static_assert(sizeof(kvm_irq_routing) == 8 && sizeof(kvm_coalesced_mmio_ring) == 8,
-              "trailing arrays begin where the kernel has them");
+static_assert(sizeof(kvm_irq_routing) == 8 && sizeof(kvm_reg_list) == 8 && sizeof(kvm_coalesced_mmio_ring) == 8);
+#if defined(__x86_64__)
+static_assert(sizeof(kvm_cpuid2) == 8 && sizeof(kvm_msrs) == 8 && sizeof(kvm_msr_list) == 4);
+static_assert(sizeof(kvm_xsave) == 4096 && sizeof(kvm_pmu_event_filter) == 32);
+#endif
 
 #ifndef KVM_EXIT_MEMORY_FAULT
 #define KVM_EXIT_MEMORY_FAULT 39

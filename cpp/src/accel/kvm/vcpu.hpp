@@ -7,8 +7,10 @@
 #include <memory>
 
 #include "abi.hpp"
+#include "capability_set.hpp"
 #include "thread_signal.hpp"
 #include "vcpu_interrupts.hpp"
+#include "vcpu_state.hpp"
 #include "vm.hpp"
 #include "vm/accel/hypervisor/backend.hpp"
 #include "vm/mem/guest/mapping.hpp"
@@ -32,6 +34,8 @@ class KvmVcpu final : public VcpuBackend {
   X86State* x86() noexcept override { return &x86_; }
   VcpuInterrupts* interrupts() noexcept override { return &interrupts_; }
 #endif
+  VcpuState* state() noexcept override { return &state_; }
+  Capabilities* capabilities() noexcept override { return &capabilities_; }
 
  private:
   kvm_run& area() const noexcept { return *reinterpret_cast<kvm_run*>(pages_.at(0)); }
@@ -45,6 +49,8 @@ class KvmVcpu final : public VcpuBackend {
   KvmX86State x86_;
   KvmVcpuInterrupts interrupts_;
 #endif
+  KvmVcpuState state_;
+  CapabilitySet capabilities_;
 };
 
 }  // namespace vm::accel::kvm

@@ -15,7 +15,14 @@ namespace vm::accel::kvm {
 KvmVm::KvmVm(std::shared_ptr<const System> system)
     : system_(std::move(system)),
       fd_(checked_ioctl(system_->fd(), KVM_CREATE_VM, "KVM_CREATE_VM")),
-      page_size_(static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE))) {}
+      page_size_(static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE))),
+#if defined(__x86_64__)
+      x86_(fd_.get()),
+      has_exception_payload_(x86_.enable_exception_payload()),
+      has_triple_fault_event_(x86_.enable_triple_fault_event()),
+#endif
+      capabilities_(fd_.get(), fd_.get()) {
+}
 
 std::unique_ptr<VcpuBackend> KvmVm::create_vcpu(unsigned id, const std::shared_ptr<VmBackend>& self) {
   auto vcpu = std::make_unique<KvmVcpu>(id, std::static_pointer_cast<KvmVm>(self));

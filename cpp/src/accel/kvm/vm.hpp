@@ -5,10 +5,12 @@
 #include <cstdint>
 #include <memory>
 
+#include "capability_set.hpp"
 #include "interrupts.hpp"
 #include "io_events.hpp"
 #include "vm/accel/hypervisor/backend.hpp"
 #include "vm/mem/guest/unique_fd.hpp"
+#include "x86_vm_state.hpp"
 
 #if defined(__x86_64__)
 #include "exit_policy.hpp"
@@ -43,6 +45,12 @@ class KvmVm final : public VmBackend {
   void change_slot(const MemorySlot& before, const MemorySlot& after) override;
   std::uint64_t page_size() const noexcept override { return page_size_; }
   std::size_t max_slots() const noexcept override;
+#if defined(__x86_64__)
+  X86VmState* x86() noexcept override { return &x86_; }
+  bool has_exception_payload() const noexcept { return has_exception_payload_; }
+  bool has_triple_fault_event() const noexcept { return has_triple_fault_event_; }
+#endif
+  Capabilities* capabilities() noexcept override { return &capabilities_; }
 
   int fd() const noexcept { return fd_.get(); }
   const System& system() const noexcept { return *system_; }
@@ -73,7 +81,11 @@ class KvmVm final : public VmBackend {
 #if defined(__x86_64__)
   KvmX86Irqchip x86_irqchip_{*this};
   KvmExitPolicy exit_policy_{*this};
+  KvmX86VmState x86_;
+  const bool has_exception_payload_;
+  const bool has_triple_fault_event_;
 #endif
+  CapabilitySet capabilities_;
 };
 
 }  // namespace vm::accel::kvm

@@ -12,6 +12,13 @@ PYBIND11_MODULE(_accel, module, pybind11::mod_gil_not_used()) {
   bind_exits(module);
   bind_slots(module);
   bind_x86_registers(module);
+  bind_x86_fpu(module);
+  bind_x86_events(module);
+  bind_x86_lapic(module);
+  bind_x86_cpuid(module);
+  bind_x86_msrs(module);
+  bind_x86_state(module);
+  bind_state(module);
   bind_event_fd(module);
   bind_irq_routing(module);
   bind_x86_irqchip(module);
@@ -20,11 +27,17 @@ PYBIND11_MODULE(_accel, module, pybind11::mod_gil_not_used()) {
   bind_exit_policy(module);
   VcpuType vcpu = bind_vcpu(module);
   add_x86_registers(vcpu);
+  add_x86_msrs(vcpu);
+  add_x86_state(vcpu);
+  add_state(vcpu);
   add_vcpu_interrupts(vcpu);
   VmType vm = bind_vm(module);
+  add_vm_state(vm);
   add_interrupts(vm);
   add_io_events(vm);
   add_exit_policy(vm);
-  bind_hypervisor(module);
+  HypervisorType hypervisor = bind_hypervisor(module);
+  add_hypervisor_state(hypervisor);
+  bind_scripted(module);
   module.attr("__version__") = VM_VERSION;
 }
