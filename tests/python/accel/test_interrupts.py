@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 import vm_accel
-from guests import FOREVER, HALT, kvm_vm, real_mode_vcpu
+from accel.guests import FOREVER, HALT, kvm_vm, real_mode_vcpu
 from vm_accel import (
     EventFd,
     GsiRoute,

@@ -29,7 +29,7 @@ KvmVcpu::KvmVcpu(unsigned id, std::shared_ptr<KvmVm> vm)
       pages_(map_area(fd_.get(), area_size_)),
       signal_(&area().immediate_exit),
 #if defined(__x86_64__)
-      x86_(fd_.get(), *vm_),
+      x86_(fd_.get(), area(), *vm_),
       interrupts_(*vm_, fd_.get(), area()),
 #endif
       state_(fd_.get(), vm_->fd()),

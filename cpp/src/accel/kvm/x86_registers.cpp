@@ -117,8 +117,8 @@ bool has_pae_paging(const kvm_sregs2& k) noexcept {
 
 }  // namespace
 
-KvmX86State::KvmX86State(int vcpu, const KvmVm& vm) noexcept
-    : fd_(vcpu), vm_(vm), has_sregs2_(vm.capability(KVM_CAP_SREGS2) > 0) {}
+KvmX86State::KvmX86State(int vcpu, kvm_run& area, const KvmVm& vm) noexcept
+    : fd_(vcpu), area_(area), vm_(vm), has_sregs2_(vm.capability(KVM_CAP_SREGS2) > 0) {}
 
 X86Regs KvmX86State::regs() {
   kvm_regs k{};
@@ -140,11 +140,12 @@ void KvmX86State::set_sregs(const X86SpecialRegs& r) {
     kvm_sregs2 k{};
     to_kvm(r, k);
     checked_ioctl(fd_, KVM_SET_SREGS2, &k, "KVM_SET_SREGS2");
-    return;
+  } else {
+    kvm_sregs k = read_sregs(fd_);  // for the interrupt that waits to be injected
+    to_kvm(r, k);
+    checked_ioctl(fd_, KVM_SET_SREGS, &k, "KVM_SET_SREGS");
   }
-  kvm_sregs k = read_sregs(fd_);  // for the interrupt that waits to be injected
-  to_kvm(r, k);
-  checked_ioctl(fd_, KVM_SET_SREGS, &k, "KVM_SET_SREGS");
+  area_.cr8 = r.cr8;  // without a local APIC in the kernel, KVM_RUN takes it from here
 }
 
 std::optional<X86Pdptrs> KvmX86State::pdptrs() {

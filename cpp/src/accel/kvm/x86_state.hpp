@@ -4,6 +4,7 @@
 
 #include <cstddef>
 
+#include "abi.hpp"
 #include "vm/accel/hypervisor/x86_state.hpp"
 
 namespace vm::accel::kvm {
@@ -12,8 +13,8 @@ class KvmVm;
 
 class KvmX86State final : public X86State {
  public:
-  /// `vcpu` is the vCPU's descriptor; it and `vm` outlive this object.
-  KvmX86State(int vcpu, const KvmVm& vm) noexcept;
+  /// `vcpu` is the vCPU's descriptor, `area` what it shares with the kernel; they and `vm` outlive this object.
+  KvmX86State(int vcpu, kvm_run& area, const KvmVm& vm) noexcept;
 
   X86Regs regs() override;
   void set_regs(const X86Regs& regs) override;
@@ -54,6 +55,7 @@ class KvmX86State final : public X86State {
   std::size_t xsave_size() const noexcept;
 
   const int fd_;
+  kvm_run& area_;
   const KvmVm& vm_;
   const bool has_sregs2_;
 };
