@@ -4,6 +4,7 @@
 #include <string>
 
 #include "vm/accel/hypervisor/capabilities.hpp"
+#include "vm/accel/hypervisor/vcpu_interrupts.hpp"
 #include "vm/accel/hypervisor/vcpu_state.hpp"
 #include "vm/accel/hypervisor/x86_state.hpp"
 #include "vm/core/error.hpp"
@@ -202,6 +203,13 @@ Vcpu::Held<X86State> Vcpu::x86() {
   X86State* state = backend_->x86();
   if (state == nullptr) throw NotSupported(name_of(id_) + " has no x86 registers: it is of another architecture");
   return {std::move(use), *state};
+}
+
+Vcpu::Held<VcpuInterrupts> Vcpu::interrupts() {
+  Use use(*this);
+  VcpuInterrupts* facet = backend_->interrupts();
+  if (facet == nullptr) throw NotSupported("this hypervisor gives no interrupts to " + name_of(id_) + " by hand");
+  return {std::move(use), *facet};
 }
 
 Vcpu::Held<VcpuState> Vcpu::state() {

@@ -30,6 +30,7 @@ KvmVcpu::KvmVcpu(unsigned id, std::shared_ptr<KvmVm> vm)
       signal_(&area().immediate_exit),
 #if defined(__x86_64__)
       x86_(fd_.get(), *vm_),
+      interrupts_(*vm_, fd_.get(), area()),
 #endif
       state_(fd_.get(), vm_->fd()),
       capabilities_(vm_->fd(), fd_.get()) {

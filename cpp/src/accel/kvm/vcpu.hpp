@@ -9,6 +9,7 @@
 #include "abi.hpp"
 #include "capability_set.hpp"
 #include "thread_signal.hpp"
+#include "vcpu_interrupts.hpp"
 #include "vcpu_state.hpp"
 #include "vm.hpp"
 #include "vm/accel/hypervisor/backend.hpp"
@@ -28,8 +29,10 @@ class KvmVcpu final : public VcpuBackend {
   void reply(const Exit& exit, const std::byte* data) override;
   void refuse(const Exit& exit) override;
   void complete() override;
+  int fd() const noexcept { return fd_.get(); }
 #if defined(__x86_64__)
   X86State* x86() noexcept override { return &x86_; }
+  VcpuInterrupts* interrupts() noexcept override { return &interrupts_; }
 #endif
   VcpuState* state() noexcept override { return &state_; }
   Capabilities* capabilities() noexcept override { return &capabilities_; }
@@ -44,6 +47,7 @@ class KvmVcpu final : public VcpuBackend {
   ThreadSignal signal_;
 #if defined(__x86_64__)
   KvmX86State x86_;
+  KvmVcpuInterrupts interrupts_;
 #endif
   KvmVcpuState state_;
   CapabilitySet capabilities_;

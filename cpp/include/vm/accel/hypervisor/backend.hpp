@@ -17,6 +17,14 @@
 
 namespace vm::accel {
 
+class ExitPolicy;
+class Interrupts;
+class IoEvents;
+class KernelDevice;
+class VcpuInterrupts;
+class X86Irqchip;
+class X86State;
+enum class KernelDeviceKind : std::uint32_t;
 class Capabilities;
 class VcpuState;
 class X86State;
@@ -56,6 +64,7 @@ class VcpuBackend {
   virtual void complete() = 0;
 
   virtual X86State* x86() noexcept { return nullptr; }
+  virtual VcpuInterrupts* interrupts() noexcept { return nullptr; }
   virtual VcpuState* state() noexcept { return nullptr; }
   virtual Capabilities* capabilities() noexcept { return nullptr; }
 };
@@ -77,6 +86,12 @@ class VmBackend {
   /// How many slots a VM can have.
   virtual std::size_t max_slots() const noexcept = 0;
 
+  virtual Interrupts* interrupts() noexcept { return nullptr; }
+  virtual X86Irqchip* x86_irqchip() noexcept { return nullptr; }
+  virtual IoEvents* io_events() noexcept { return nullptr; }
+  virtual ExitPolicy* exit_policy() noexcept { return nullptr; }
+  /// Throws NotSupported for a device that it does not have.
+  virtual std::shared_ptr<KernelDevice> create_device(KernelDeviceKind kind);
   virtual X86VmState* x86() noexcept { return nullptr; }
   virtual Capabilities* capabilities() noexcept { return nullptr; }
 

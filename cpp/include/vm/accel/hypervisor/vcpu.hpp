@@ -50,10 +50,12 @@ class Vcpu {
   class Use;
 
   /// Runs the guest until it needs something, somebody kicks, or the time is over. The result is valid until the next
-  /// call and until `close`. Throws InvalidConfig when the last exit asked a question that nobody answered, PlatformError, ClosedError
-  /// (also when it was closed meanwhile), AccessViolation, and what `signals` throws; then the guest can go on later.
+  /// call and until `close`. Throws InvalidConfig when the last exit asked a question that nobody answered,
+  /// PlatformError, ClosedError (also when it was closed meanwhile), AccessViolation, and what `signals` throws; then
+  /// the guest can go on later.
   const Exit& run(const RunOptions& options = {});
-  /// The same for a caller who holds the right to use this vCPU: while he does, a `close` does not take the result away.
+  /// The same for a caller who holds the right to use this vCPU: while he does, a `close` does not take the result
+  /// away.
   const Exit& run(const Use& held, const RunOptions& options);
   /// The last exit; Interrupted before the first run.
   const Exit& last_exit() const;
@@ -93,6 +95,8 @@ class Vcpu {
 
   /// Registers and the like of an x86 vCPU: `vcpu.x86()->regs()`. Throws NotSupported on another architecture.
   Held<X86State> x86();
+  /// Interrupts by hand. Throws NotSupported where the hypervisor has none.
+  Held<VcpuInterrupts> interrupts();
   /// What vCPUs of all architectures have. Throws NotSupported where the backend does not offer it.
   Held<VcpuState> state();
   /// Throws NotSupported where the backend has nothing to ask for.

@@ -57,6 +57,15 @@ class Vm {
   std::shared_ptr<X86VmState> x86() const;
   std::shared_ptr<Capabilities> capabilities() const;
 
+  /// What the hypervisor lets a user do with a VM, by groups. Each throws NotSupported where it has none, and works as
+  /// long as the pointer is held, also when the VM is closed meanwhile.
+  std::shared_ptr<Interrupts> interrupts() const;
+  std::shared_ptr<X86Irqchip> x86_irqchip() const;
+  std::shared_ptr<IoEvents> io_events() const;
+  std::shared_ptr<ExitPolicy> exit_policy() const;
+  /// A device that the hypervisor plays. Throws NotSupported, PlatformError.
+  std::shared_ptr<KernelDevice> create_device(KernelDeviceKind kind) const;
+
   /// Closes the vCPUs (see Vcpu::close), then the VM. Twice is fine.
   void close() noexcept;
   bool closed() const noexcept;
