@@ -46,3 +46,10 @@ void add_io_events(VmType& type);
 void add_exit_policy(VmType& type);
 /// After bind_hypervisor.
 void bind_scripted(pybind11::module_& module);
+
+void bind_devices(pybind11::module_& module);
+void bind_run_loop(pybind11::module_& module);
+void bind_boot(pybind11::module_& module);
+void bind_machine(pybind11::module_& module);
+void add_run_loop(VcpuType& type);
+void add_run_loop(VmType& type);

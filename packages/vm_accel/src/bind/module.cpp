@@ -39,5 +39,11 @@ PYBIND11_MODULE(_accel, module, pybind11::mod_gil_not_used()) {
   HypervisorType hypervisor = bind_hypervisor(module);
   add_hypervisor_state(hypervisor);
   bind_scripted(module);
+  bind_run_loop(module);
+  bind_devices(module);
+  add_run_loop(vcpu);
+  add_run_loop(vm);
+  bind_boot(module);
+  bind_machine(module);
   module.attr("__version__") = VM_VERSION;
 }

@@ -5,12 +5,13 @@
 ...     assert backend.works or backend.reason
 """
 
-from . import exits, kvm
+from . import boot, devices, exits, kvm
 from ._accel import (
     CoalescedZone,
     CpuidEntry,
     CpuidTable,
     DeviceAttributes,
+    DeviceBus,
     EventFd,
     GsiRoute,
     Hypervisor,
@@ -24,6 +25,8 @@ from ._accel import (
     KernelDevice,
     KernelDeviceKind,
     LineStatus,
+    LoopResult,
+    Machine,
     MemorySlot,
     MpState,
     Msi,
@@ -34,6 +37,7 @@ from ._accel import (
     PitChannel,
     PitState,
     Registers,
+    StopRequest,
     Vcpu,
     Vm,
     VmClock,
@@ -95,6 +99,7 @@ __all__ = [
     "CpuidTable",
     "Debug",
     "DeviceAttributes",
+    "DeviceBus",
     "DirtyRingFull",
     "EventFd",
     "Exit",
@@ -120,6 +125,8 @@ __all__ = [
     "KernelDeviceKind",
     "KvmInfo",
     "LineStatus",
+    "LoopResult",
+    "Machine",
     "MemoryFault",
     "MemorySlot",
     "MmioRead",
@@ -137,6 +144,7 @@ __all__ = [
     "Registers",
     "SetTpr",
     "Shutdown",
+    "StopRequest",
     "SystemEvent",
     "Timeout",
     "Unknown",
@@ -160,8 +168,10 @@ __all__ = [
     "X86Xsave",
     "__version__",
     "available_backends",
+    "boot",
     "cpuid_features",
     "create_hypervisor",
+    "devices",
     "exits",
     "kvm",
     "msr_name",
