@@ -168,6 +168,10 @@ std::vector<std::shared_ptr<Vcpu>> Vm::vcpus() const {
 
 Architecture Vm::architecture() const { return hypervisor_->architecture(); }
 
+std::unique_ptr<Vm> Vm::create_sibling() const {
+  return std::make_unique<Vm>(hypervisor_, hypervisor_->create_vm());
+}
+
 void Vm::close() noexcept {
   std::vector<std::weak_ptr<Vcpu>> vcpus;
   std::shared_ptr<VmBackend> backend;

@@ -30,7 +30,8 @@ KvmVcpu::KvmVcpu(unsigned id, std::shared_ptr<KvmVm> vm)
       signal_(&area().immediate_exit)
 #if defined(__x86_64__)
       ,
-      x86_(fd_.get())
+      x86_(fd_.get()),
+      debug_(fd_.get(), vm_->capability(KVM_CAP_SET_GUEST_DEBUG2))
 #endif
 {
 }

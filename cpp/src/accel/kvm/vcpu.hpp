@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "abi.hpp"
+#include "guest_debug.hpp"
 #include "thread_signal.hpp"
 #include "vm.hpp"
 #include "vm/accel/hypervisor/backend.hpp"
@@ -28,6 +29,7 @@ class KvmVcpu final : public VcpuBackend {
   void complete() override;
 #if defined(__x86_64__)
   X86State* x86() noexcept override { return &x86_; }
+  GuestDebug* guest_debug() noexcept override { return &debug_; }
 #endif
 
  private:
@@ -40,6 +42,7 @@ class KvmVcpu final : public VcpuBackend {
   ThreadSignal signal_;
 #if defined(__x86_64__)
   KvmX86State x86_;
+  KvmGuestDebug debug_;
 #endif
 };
 

@@ -17,6 +17,7 @@
 
 namespace vm::accel {
 
+class GuestDebug;
 class X86State;
 
 enum class Architecture : std::uint8_t { x86_64, aarch64, riscv64 };
@@ -50,6 +51,7 @@ class VcpuBackend {
   virtual void complete() = 0;
 
   virtual X86State* x86() noexcept { return nullptr; }
+  virtual GuestDebug* guest_debug() noexcept { return nullptr; }
 };
 
 /// One virtual machine. Any thread; calls that change it are serialized by the front.

@@ -88,6 +88,8 @@ class Vcpu {
 
   /// Registers and the like of an x86 vCPU: `vcpu.x86()->regs()`. Throws NotSupported on another architecture.
   Held<X86State> x86();
+  /// Single steps and breakpoints. Throws NotSupported where the backend has none.
+  Held<GuestDebug> guest_debug();
 
  private:
   static constexpr std::uint32_t busy = 1;

@@ -49,6 +49,8 @@ class Vm {
   std::vector<std::shared_ptr<Vcpu>> vcpus() const;
 
   Architecture architecture() const;
+  /// A new, empty VM of the same hypervisor.
+  std::unique_ptr<Vm> create_sibling() const;
 
   /// Closes the vCPUs (see Vcpu::close), then the VM. Twice is fine.
   void close() noexcept;
