@@ -109,6 +109,7 @@ const Exit& Vcpu::run(const RunOptions& options) {
   } else {
     enter_until_exit(options);
   }
+  ++exits_;
   answered_ = reply_size(exit_) == 0;
   // No read-modify-write: only the owner writes.
   std::atomic<std::uint64_t>& count = counts_[exit_.index()];

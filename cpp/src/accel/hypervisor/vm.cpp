@@ -22,6 +22,17 @@ mem::Region as_region(const MemorySlot& slot) {
   return region;
 }
 
+/// The regions, all of them moved so that the first begins at `at`.
+std::vector<mem::Region> moved(std::vector<mem::Region> regions, std::optional<std::uint64_t> at) {
+  if (regions.empty()) throw InvalidConfig("this memory has no regions to map");
+  if (!at) return regions;
+  const std::uint64_t offset = *at - regions.front().base;  // modulo 2^64, so it moves down too
+  if (*at + (regions.back().last() - regions.front().base) < *at)
+    throw InvalidConfig("memory that ends at " + hex(regions.back().last()) + " cannot begin at " + hex(*at));
+  for (mem::Region& region : regions) region.base += offset;
+  return regions;
+}
+
 }  // namespace
 
 Vm::Vm(std::shared_ptr<HypervisorBackend> hypervisor, std::shared_ptr<VmBackend> backend)
@@ -49,32 +60,25 @@ void Vm::check_slot(const VmBackend& backend, const mem::Region& region) const {
   }
 }
 
-std::vector<MemorySlot> Vm::map(const mem::GuestMemory& memory, SlotFlags flags) {
-  const std::shared_ptr<const mem::RegionTable> table = memory.table();
+std::vector<MemorySlot> Vm::map(const mem::GuestMemory& memory, SlotFlags flags, std::optional<std::uint64_t> at) {
+  const std::vector<mem::Region> regions = moved(memory.table()->regions(), at);
   const std::lock_guard<std::mutex> lock(mutex_);
   if (!backend_) throw ClosedError("the VM is closed");
-  if (table->regions().empty()) throw InvalidConfig("this memory has no regions to map");
-  for (const mem::Region& region : table->regions()) check_slot(*backend_, region);
-  if (backend_->slots.all().size() + table->regions().size() > backend_->max_slots()) {
-    throw ResourceExhausted("the memory has " + std::to_string(table->regions().size()) + " regions, and of the VM's " +
-                            std::to_string(backend_->max_slots()) + " slots " +
-                            std::to_string(backend_->slots.all().size()) + " are taken");
+  for (const mem::Region& region : regions) check_slot(*backend_, region);
+  const std::size_t taken = backend_->slots.all().size();
+  if (regions.size() > backend_->max_slots() - taken) {
+    throw ResourceExhausted("the memory has " + std::to_string(regions.size()) + " regions, and of the VM's " +
+                            std::to_string(backend_->max_slots()) + " slots " + std::to_string(taken) + " are taken");
   }
   std::vector<MemorySlot> added;
   try {
-    for (const mem::Region& region : table->regions()) {
+    for (const mem::Region& region : regions) {
       const SlotFlags own{flags.read_only || !region.writable, flags.log_dirty};
       const MemorySlot slot{
           backend_->slots.free_id(), region.base, region.size, region.host, own, region.name, region.mapping};
-      added.push_back(slot);
+      backend_->add_slot(slot);
       backend_->slots.insert(slot);
-      try {
-        backend_->add_slot(slot);
-      } catch (...) {
-        backend_->slots.erase(slot.base);
-        added.pop_back();
-        throw;
-      }
+      added.push_back(slot);
     }
   } catch (...) {
     for (const MemorySlot& slot : added) {

@@ -53,6 +53,8 @@ class Vcpu {
   const Exit& run(const RunOptions& options = {});
   /// The last exit; Interrupted before the first run.
   const Exit& last_exit() const;
+  /// How many exits there have been: the number of the last one.
+  std::uint64_t exits() const noexcept { return exits_; }
 
   /// Answers the last exit with `size` bytes. Throws InvalidConfig when it asked no question, was answered already, or
   /// wants another number of bytes.
@@ -113,6 +115,7 @@ class Vcpu {
   std::atomic<std::uint32_t> nudging_{0};  // threads that are about to use backend_ without owning the vCPU
   std::atomic<bool> kicked_{false};
   Exit exit_{Interrupted{}};
+  std::uint64_t exits_ = 0;
   bool answered_ = true;
   std::atomic<bool> measured_{false};
   std::atomic<std::uint64_t> run_ns_{0};

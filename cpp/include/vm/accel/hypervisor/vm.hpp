@@ -24,11 +24,13 @@ class Vm {
   Vm& operator=(const Vm&) = delete;
   ~Vm();
 
-  /// Shows the regions that `memory` has now to the guest, without copying: one slot each. Read-only regions become
+  /// Shows the regions that `memory` has now to the guest, without copying: one slot each, at their own addresses or
+  /// moved together so that the lowest begins at `at`. Read-only regions become
   /// read-only slots. The slots keep the host memory mapped, whatever happens to `memory`; regions that it gets later
   /// are not added. Throws InvalidConfig on an overlap and on regions that do not begin and end at page boundaries (a
   /// dump with headers), ResourceExhausted, PlatformError; then no slot was added.
-  std::vector<MemorySlot> map(const mem::GuestMemory& memory, SlotFlags flags = {});
+  std::vector<MemorySlot> map(const mem::GuestMemory& memory, SlotFlags flags = {},
+                              std::optional<std::uint64_t> at = {});
   /// Takes away the slot that begins at `base`. Throws OutOfRange.
   void unmap(std::uint64_t base);
   /// The slot that begins at `base` begins at `to` instead. Throws OutOfRange, InvalidConfig on an overlap.

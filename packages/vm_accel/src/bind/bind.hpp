@@ -1,0 +1,24 @@
+#pragma once
+/// \file
+/// The parts of the extension module, one file each.
+
+#include <pybind11/pybind11.h>
+
+#include "vm/accel/hypervisor/hypervisor.hpp"
+#include "vm/accel/hypervisor/vcpu.hpp"
+#include "vm/accel/hypervisor/vm.hpp"
+
+using HypervisorType = pybind11::class_<vm::accel::Hypervisor, pybind11::smart_holder>;
+using VmType = pybind11::class_<vm::accel::Vm, pybind11::smart_holder>;
+using VcpuType = pybind11::class_<vm::accel::Vcpu, pybind11::smart_holder>;
+
+void bind_probe(pybind11::module_& module);
+void bind_exits(pybind11::module_& module);
+void bind_slots(pybind11::module_& module);
+void bind_x86_registers(pybind11::module_& module);
+
+HypervisorType bind_hypervisor(pybind11::module_& module);
+VmType bind_vm(pybind11::module_& module);
+VcpuType bind_vcpu(pybind11::module_& module);
+
+void add_x86_registers(VcpuType& type);

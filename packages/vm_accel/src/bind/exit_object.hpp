@@ -1,0 +1,22 @@
+#pragma once
+/// \file
+/// An exit as a Python object: the values, the bytes, and the vCPU that waits for an answer.
+
+#include <pybind11/pybind11.h>
+
+#include <cstdint>
+#include <memory>
+
+#include "vm/accel/exits/exit.hpp"
+#include "vm/accel/hypervisor/vcpu.hpp"
+
+template <class T>
+struct ExitObject {
+  T value;
+  pybind11::object data;                  ///< bytes that belong to the exit (IoOut, MmioWrite), or null
+  std::shared_ptr<vm::accel::Vcpu> vcpu;  ///< null for an exit that Python code made, or that asks nothing
+  std::uint64_t number = 0;               ///< Vcpu::exits() when it happened
+};
+
+/// The Python object of the vCPU's last exit.
+pybind11::object last_exit_object(const std::shared_ptr<vm::accel::Vcpu>& vcpu);
