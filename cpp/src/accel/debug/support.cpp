@@ -18,12 +18,17 @@ constexpr std::uint64_t code_at = 0x1000;
 constexpr std::uint64_t data_at = 0x2000;
 constexpr std::uint64_t tables_at = 0x4000;
 constexpr std::uint64_t memory_size = 0x10000;
+// Every attempt ends by itself; this is for a kernel that gets one wrong in yet another way.
+constexpr std::chrono::nanoseconds patience = 1s;
 constexpr std::uint8_t int3 = 0xCC;
 constexpr std::uint8_t int1 = 0xF1;
 
-// nop; mov [0x2000], ax (eax in long mode); then a loop, which a stop that does not come runs into.
-const std::vector<std::uint8_t> real_code = {0x90, 0xA3, 0x00, 0x20, 0xEB, 0xFE};
-const std::vector<std::uint8_t> long_code = {0x90, 0x89, 0x04, 0x25, 0x00, 0x20, 0x00, 0x00, 0xEB, 0xFE};
+// nop; mov [0x2000], ax (eax in long mode); out 0x80, al: where code ends that nothing has stopped.
+const std::vector<std::uint8_t> real_code = {0x90, 0xA3, 0x00, 0x20, 0xE6, 0x80};
+const std::vector<std::uint8_t> long_code = {0x90, 0x89, 0x04, 0x25, 0x00, 0x20, 0x00, 0x00, 0xE6, 0x80};
+// The same at address 0, where the empty interrupt table of real mode leads. In long mode an exception without a table
+// is a shutdown.
+const std::vector<std::uint8_t> unhandled = {0xE6, 0x80};
 
 X86Segment segment(std::uint8_t type, std::uint8_t level) {
   X86Segment s;
@@ -63,14 +68,17 @@ class Attempt {
     std::vector<std::uint8_t> code = place == DebugPlace::real ? real_code : long_code;
     code[0] = first;
     memory_.write(code_at, code.data(), code.size());
+    memory_.write(0, unhandled.data(), unhandled.size());
     const auto vcpu = vm_.create_vcpu();
-    vcpu->x86()->set_sregs(special_registers(vcpu->x86()->sregs(), place));
+    const X86SpecialRegs reset = vcpu->x86()->sregs();
+    vcpu->x86()->set_sregs(special_registers(reset, place));
     X86Regs regs;
     regs.rip = code_at;
     regs.rsp = data_at + 0x800;
+    regs.rflags |= 0x3000;  // IOPL 3: the port is for every privilege level
     vcpu->x86()->set_regs(regs);
     vcpu->guest_debug()->set(settings);
-    const Exit exit = vcpu->run({5ms, nullptr});
+    const Exit exit = vcpu->run({patience, nullptr});
     // A processor that has shut down may refuse to tell where it was.
     pc_ = std::holds_alternative<Debug>(exit) || std::holds_alternative<InternalError>(exit) ? vcpu->x86()->regs().rip
                                                                                              : 0;
@@ -143,7 +151,7 @@ DebugSupport probe_debug(Vm& scratch) {
   paging.levels = 4;
   paging.root = tables_at;
   mem::paging::AddressSpaceOptions options;
-  options.tables = mem::paging::TableRange{tables_at + 0x1000, 0x8000};
+  options.tables = mem::paging::TableRange{tables_at + 0x1000, 0x8FFF};
   mem::paging::AddressSpace(memory, paging, options)
       .map({0, 0, memory_size, Access::read | Access::write | Access::execute, true, 4096});
   scratch.map(*memory);

@@ -6,11 +6,11 @@
 namespace vm::accel {
 namespace {
 
-constexpr std::uint64_t protection_enabled = 1;               // CR0.PE
+constexpr std::uint64_t protection_enabled = 1;                   // CR0.PE
 constexpr std::uint64_t paging_enabled = std::uint64_t{1} << 31;  // CR0.PG
-constexpr std::uint64_t long_mode_active = 1 << 10;           // EFER.LMA
-constexpr std::uint64_t virtual_8086 = 1 << 17;               // EFLAGS.VM
-constexpr std::uint64_t alignment_check = 1 << 18;            // EFLAGS.AC
+constexpr std::uint64_t long_mode_active = 1 << 10;               // EFER.LMA
+constexpr std::uint64_t virtual_8086 = 1 << 17;                   // EFLAGS.VM
+constexpr std::uint64_t alignment_check = 1 << 18;                // EFLAGS.AC
 constexpr std::uint64_t low_32 = 0xFFFFFFFF;
 
 bool in_long_mode(const X86SpecialRegs& sregs) noexcept {

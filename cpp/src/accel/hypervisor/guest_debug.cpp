@@ -34,9 +34,8 @@ bool operator==(const GuestDebugSettings& a, const GuestDebugSettings& b) noexce
 }
 
 bool GuestDebugSettings::any() const noexcept {
-  return single_step || software_breakpoints || std::any_of(hardware.begin(), hardware.end(), [](const auto& slot) {
-           return slot.has_value();
-         });
+  return single_step || software_breakpoints ||
+         std::any_of(hardware.begin(), hardware.end(), [](const auto& slot) { return slot.has_value(); });
 }
 
 void validate(const GuestDebugSettings& settings) {
@@ -48,8 +47,10 @@ void validate(const GuestDebugSettings& settings) {
     if (slot->kind == HardwareBreakpoint::Kind::execute && size != 1)
       throw InvalidConfig("a breakpoint on execution has size 1, got " + std::to_string(size));
     if (slot->address % size != 0) {
-      throw InvalidConfig("a debug register for " + std::to_string(size) + " bytes wants an address that is a multiple "
-                          "of that, got " + hex(slot->address));
+      throw InvalidConfig("a debug register for " + std::to_string(size) +
+                          " bytes wants an address that is a multiple "
+                          "of that, got " +
+                          hex(slot->address));
     }
   }
 }

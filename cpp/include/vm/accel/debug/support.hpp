@@ -21,11 +21,11 @@ const char* to_string(DebugPlace place) noexcept;
 
 struct DebugAbilities {
   bool single_step = false;
-  bool breakpoint = false;        ///< a debug register stops before an instruction
-  bool watchpoint = false;        ///< a debug register stops after a write
-  bool int3 = false;              ///< INT3 comes as a Debug exit
-  bool int3_fails = false;        ///< INT3 comes as InternalError, the instruction pointer on it
-  bool int1_fails = false;        ///< the same of INT1 (0xF1)
+  bool breakpoint = false;  ///< a debug register stops before an instruction
+  bool watchpoint = false;  ///< a debug register stops after a write
+  bool int3 = false;        ///< INT3 comes as a Debug exit
+  bool int3_fails = false;  ///< INT3 comes as InternalError, the instruction pointer on it
+  bool int1_fails = false;  ///< the same of INT1 (0xF1)
 };
 
 struct DebugSupport {
