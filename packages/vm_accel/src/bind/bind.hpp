@@ -22,3 +22,8 @@ VmType bind_vm(pybind11::module_& module);
 VcpuType bind_vcpu(pybind11::module_& module);
 
 void add_x86_registers(VcpuType& type);
+
+void bind_guest_debug(pybind11::module_& module);
+void add_guest_debug(VcpuType& type);
+void bind_debugger(pybind11::module_& module);  ///< after Vm and Hypervisor
+void add_address_space(VmType& type);

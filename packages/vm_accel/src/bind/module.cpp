@@ -14,7 +14,11 @@ PYBIND11_MODULE(_accel, module, pybind11::mod_gil_not_used()) {
   bind_x86_registers(module);
   VcpuType vcpu = bind_vcpu(module);
   add_x86_registers(vcpu);
-  bind_vm(module);
+  VmType vm = bind_vm(module);
   bind_hypervisor(module);
+  bind_guest_debug(module);
+  add_guest_debug(vcpu);
+  bind_debugger(module);
+  add_address_space(vm);
   module.attr("__version__") = VM_VERSION;
 }

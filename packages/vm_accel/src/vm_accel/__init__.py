@@ -5,18 +5,27 @@
 ...     assert backend.works or backend.reason
 """
 
-from . import exits, kvm
+from . import exits, gdb, kvm
 from ._accel import (
+    Breakpoint,
+    DebugAbilities,
+    Debugger,
+    DebugSupport,
+    GuestDebug,
+    HardwareBreakpoint,
     Hypervisor,
     MemorySlot,
+    Stop,
     Vcpu,
     Vm,
+    Watchpoint,
     X86DescriptorTable,
     X86Regs,
     X86Segment,
     X86SpecialRegs,
     __version__,
     create_hypervisor,
+    probe_debug,
 )
 from .backends import Backend, available_backends
 from .exits import (
@@ -46,15 +55,23 @@ from .exits import (
     WrMsr,
 )
 from .exits import Exception as Exception
+from .gdb import GdbServer
 from .kvm import KvmInfo, probe
 
 __all__ = [
     "Backend",
+    "Breakpoint",
     "BusLock",
     "Debug",
+    "DebugAbilities",
+    "DebugSupport",
+    "Debugger",
     "DirtyRingFull",
     "Exit",
     "FailEntry",
+    "GdbServer",
+    "GuestDebug",
+    "HardwareBreakpoint",
     "Hlt",
     "Hypercall",
     "Hypervisor",
@@ -73,11 +90,13 @@ __all__ = [
     "RdMsr",
     "SetTpr",
     "Shutdown",
+    "Stop",
     "SystemEvent",
     "Timeout",
     "Unknown",
     "Vcpu",
     "Vm",
+    "Watchpoint",
     "WrMsr",
     "X86DescriptorTable",
     "X86Regs",
@@ -87,6 +106,8 @@ __all__ = [
     "available_backends",
     "create_hypervisor",
     "exits",
+    "gdb",
     "kvm",
     "probe",
+    "probe_debug",
 ]

@@ -1,0 +1,190 @@
+"""Registers as gdb names, numbers and sizes them (gdb manual, appendix G.5.12, "i386 Features").
+
+gdb has flat addresses: where the code segment has a base, the instruction pointer is shown as the linear address, so
+that breakpoints and disassembly fit. The x87 registers are not read from the vCPU; gdb shows them as unavailable.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from .._accel import Vcpu, X86Regs, X86SpecialRegs
+
+__all__ = ["LONG", "PROTECTED", "REAL", "Layout", "RegisterFile", "cpu_mode"]
+
+_LONG_GENERAL = "rax rbx rcx rdx rsi rdi rbp rsp r8 r9 r10 r11 r12 r13 r14 r15".split()
+_OLD_GENERAL = "eax ecx edx ebx esp ebp esi edi".split()
+_SEGMENTS = "cs ss ds es fs gs".split()
+_X87 = [f"st{i}" for i in range(8)]
+_X87_CONTROL = "fctrl fstat ftag fiseg fioff foseg fooff fop".split()
+_SYSTEM = "cr0 cr2 cr3 cr4 cr8 efer".split()
+_FLAGS = (
+    '<flags id="i386_eflags" size="4">'
+    + "".join(
+        f'<field name="{name}" start="{bit}" end="{bit}"/>'
+        for name, bit in (
+            *(("CF", 0), ("", 1), ("PF", 2), ("AF", 4), ("ZF", 6), ("SF", 7), ("TF", 8), ("IF", 9), ("DF", 10)),
+            *(("OF", 11), ("NT", 14), ("RF", 16), ("VM", 17), ("AC", 18), ("VIF", 19), ("VIP", 20), ("ID", 21)),
+        )
+    )
+    + "</flags>"
+)
+
+
+@dataclass(frozen=True)
+class Register:
+    """One register of a layout."""
+
+    name: str
+    size: int
+    """Bytes."""
+    type: str
+    group: str = ""
+
+    @property
+    def xml(self) -> str:
+        group = f' group="{self.group}"' if self.group else ""
+        return f'<reg name="{self.name}" bitsize="{self.size * 8}" type="{self.type}"{group}/>'
+
+
+def _core(wide: bool) -> list[Register]:
+    size = 8 if wide else 4
+    general = _LONG_GENERAL if wide else _OLD_GENERAL
+    stack = {"rbp", "rsp", "esp", "ebp"}
+    return [
+        *(Register(name, size, "data_ptr" if name in stack else f"int{size * 8}") for name in general),
+        Register("rip" if wide else "eip", size, "code_ptr"),
+        Register("eflags", 4, "i386_eflags"),
+        *(Register(name, 4, "int32") for name in _SEGMENTS),
+        *(Register(name, 10, "i387_ext") for name in _X87),
+        *(Register(name, 4, "int", "float") for name in _X87_CONTROL),
+    ]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What gdb is told about the target, once per connection."""
+
+    architecture: str
+    """gdb's name: "i8086", "i386" or "i386:x86-64"."""
+    wide: bool
+    """The registers of long mode, 64 bits each."""
+    system: tuple[Register, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "system", tuple(Register(name, 8, "uint64", "system") for name in _SYSTEM))
+
+    @cached_property
+    def registers(self) -> tuple[Register, ...]:
+        """By gdb's number."""
+        bases = [Register(name, 8, "int64") for name in ("fs_base", "gs_base")] if self.wide else []
+        return (*_core(self.wide), *bases, *self.system)
+
+    @cached_property
+    def xml(self) -> str:
+        """The target description."""
+        core = "".join(register.xml for register in _core(self.wide))
+        bases = "".join(register.xml for register in self.registers if register.name.endswith("_base"))
+        segments = f'<feature name="org.gnu.gdb.i386.segments">{bases}</feature>' if bases else ""
+        system = "".join(register.xml for register in self.system)
+        return (
+            '<?xml version="1.0"?><!DOCTYPE target SYSTEM "gdb-target.dtd"><target>'
+            f"<architecture>{self.architecture}</architecture>"
+            f'<feature name="org.gnu.gdb.i386.core">{_FLAGS}{core}</feature>{segments}'
+            f'<feature name="vm-accel.system">{system}</feature></target>'
+        )
+
+
+REAL = Layout("i8086", wide=False)
+PROTECTED = Layout("i386", wide=False)
+LONG = Layout("i386:x86-64", wide=True)
+
+
+def cpu_mode(sregs: X86SpecialRegs) -> str:
+    """"real", "protected" or "long": how the processor runs code now."""
+    if not sregs.cr0 & 1:
+        return "real"
+    return "long" if sregs.efer >> 10 & 1 and sregs.cs.long_mode else "protected"
+
+
+class RegisterFile:
+    """The registers of one vCPU at one moment; ``store`` writes those that were changed."""
+
+    def __init__(self, vcpu: Vcpu, layout: Layout) -> None:
+        self._vcpu = vcpu
+        self._layout = layout
+        self._regs: X86Regs = vcpu.regs
+        self._sregs: X86SpecialRegs = vcpu.sregs
+        self._written = [False, False]
+
+    @property
+    def _code_base(self) -> int:
+        return 0 if cpu_mode(self._sregs) == "long" else self._sregs.cs.base
+
+    def get(self, name: str) -> int | None:
+        """The value, or None for a register that is not known here."""
+        if name in _X87 or name in _X87_CONTROL:
+            return None
+        if name in _SEGMENTS:
+            selector: int = getattr(self._sregs, name).selector
+            return selector
+        if name.endswith("_base"):
+            base: int = getattr(self._sregs, name[:2]).base
+            return base
+        if name in _SYSTEM:
+            value: int = getattr(self._sregs, name)
+            return value
+        if name in ("rip", "eip"):
+            return (self._regs.rip + self._code_base) & (2**64 - 1)
+        general: int = getattr(self._regs, _full_name(name))
+        return general
+
+    def set(self, register: Register, value: int) -> None:
+        """Change a register of this copy; what gdb is not shown (x87, upper halves) stays as it is."""
+        name = register.name
+        before = self.get(name)
+        seen = (1 << 8 * register.size) - 1
+        if before is None or value == before & seen:
+            return
+        value |= before & ~seen
+        special = name in _SEGMENTS or name in _SYSTEM or name.endswith("_base")
+        self._written[special] = True
+        if name in _SEGMENTS:
+            segment = getattr(self._sregs, name)
+            segment.selector = value & 0xFFFF
+            if cpu_mode(self._sregs) == "real":
+                segment.base = (value & 0xFFFF) << 4
+        elif name.endswith("_base"):
+            getattr(self._sregs, name[:2]).base = value
+        elif name in _SYSTEM:
+            setattr(self._sregs, name, value)
+        elif name in ("rip", "eip"):
+            self._regs.rip = (value - self._code_base) & (2**64 - 1)
+        else:
+            setattr(self._regs, _full_name(name), value)
+
+    def store(self) -> None:
+        """Write to the vCPU what has changed."""
+        if self._written[0]:
+            self._vcpu.regs = self._regs
+        if self._written[1]:
+            self._vcpu.sregs = self._sregs
+
+    def text(self, register: Register) -> bytes:
+        """As in a packet: hexadecimal, the lowest byte first; ``x`` for what is not known."""
+        value = self.get(register.name)
+        if value is None:
+            return b"xx" * register.size
+        return (value & (1 << 8 * register.size) - 1).to_bytes(register.size, "little").hex().encode()
+
+    def set_text(self, register: Register, text: bytes) -> None:
+        """The reverse of ``text``. Raises ValueError."""
+        if len(text) != 2 * register.size:
+            raise ValueError(f"{register.name} has {register.size} bytes, got {len(text)} digits")
+        if text[:1] != b"x":
+            self.set(register, int.from_bytes(bytes.fromhex(text.decode("ascii")), "little"))
+
+
+def _full_name(name: str) -> str:
+    return "rflags" if name == "eflags" else "r" + name[1:] if name.startswith("e") else name
