@@ -14,7 +14,6 @@ __all__ = ["MAX_PACKET", "Acknowledged", "Interrupt", "Malformed", "Packet", "Pa
 MAX_PACKET = 0x4000
 """Bytes of the largest packet that either side may send; told to gdb as PacketSize."""
 
-_FRAME_END = re.compile(rb"#([0-9a-fA-F]{2})")
 _HEX = re.compile(rb"[0-9a-fA-F]{1,16}")
 
 
@@ -78,11 +77,11 @@ class PacketReader:
             self._buffer.clear()
             return Malformed()
         body = bytes(self._buffer[1:end])
-        checksum = _FRAME_END.match(self._buffer, end)
+        checksum = bytes(self._buffer[end + 1 : end + 3])
         # A dollar sign inside is the start of the next frame: the end of this one was lost.
         restart = body.rfind(b"$")
         del self._buffer[: restart + 1 if restart >= 0 else end + 3]
-        if restart >= 0 or checksum is None or int(checksum[1], 16) != sum(body) % 256 or len(body) > MAX_PACKET:
+        if restart >= 0 or checksum.lower() != b"%02x" % (sum(body) % 256) or len(body) > MAX_PACKET:
             return Malformed()
         return Packet(_unescape(body))
 
