@@ -9,7 +9,17 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["MAX_PACKET", "Acknowledged", "Interrupt", "Malformed", "Packet", "PacketReader", "escape", "frame", "number"]
+__all__ = [
+    "MAX_PACKET",
+    "Acknowledged",
+    "Interrupt",
+    "Malformed",
+    "Packet",
+    "PacketReader",
+    "escape",
+    "frame",
+    "number",
+]
 
 MAX_PACKET = 0x4000
 """Bytes of the largest packet that either side may send; told to gdb as PacketSize."""

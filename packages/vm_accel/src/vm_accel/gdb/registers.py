@@ -11,14 +11,31 @@ from functools import cached_property
 
 from .._accel import Vcpu, X86Regs, X86SpecialRegs
 
-__all__ = ["LONG", "PROTECTED", "REAL", "Layout", "RegisterFile", "cpu_mode"]
+__all__ = ["LONG", "LONG_GENERAL", "PROTECTED", "REAL", "SEGMENTS", "SYSTEM", "Layout", "RegisterFile", "cpu_mode"]
 
-_LONG_GENERAL = "rax rbx rcx rdx rsi rdi rbp rsp r8 r9 r10 r11 r12 r13 r14 r15".split()
-_OLD_GENERAL = "eax ecx edx ebx esp ebp esi edi".split()
-_SEGMENTS = "cs ss ds es fs gs".split()
-_X87 = [f"st{i}" for i in range(8)]
-_X87_CONTROL = "fctrl fstat ftag fiseg fioff foseg fooff fop".split()
-_SYSTEM = "cr0 cr2 cr3 cr4 cr8 efer".split()
+LONG_GENERAL = (
+    "rax",
+    "rbx",
+    "rcx",
+    "rdx",
+    "rsi",
+    "rdi",
+    "rbp",
+    "rsp",
+    "r8",
+    "r9",
+    "r10",
+    "r11",
+    "r12",
+    "r13",
+    "r14",
+    "r15",
+)
+_OLD_GENERAL = ("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi")
+SEGMENTS = ("cs", "ss", "ds", "es", "fs", "gs")
+_X87 = tuple(f"st{i}" for i in range(8))
+_X87_CONTROL = ("fctrl", "fstat", "ftag", "fiseg", "fioff", "foseg", "fooff", "fop")
+SYSTEM = ("cr0", "cr2", "cr3", "cr4", "cr8", "efer")
 _FLAGS = (
     '<flags id="i386_eflags" size="4">'
     + "".join(
@@ -50,13 +67,13 @@ class Register:
 
 def _core(wide: bool) -> list[Register]:
     size = 8 if wide else 4
-    general = _LONG_GENERAL if wide else _OLD_GENERAL
+    general = LONG_GENERAL if wide else _OLD_GENERAL
     stack = {"rbp", "rsp", "esp", "ebp"}
     return [
         *(Register(name, size, "data_ptr" if name in stack else f"int{size * 8}") for name in general),
         Register("rip" if wide else "eip", size, "code_ptr"),
         Register("eflags", 4, "i386_eflags"),
-        *(Register(name, 4, "int32") for name in _SEGMENTS),
+        *(Register(name, 4, "int32") for name in SEGMENTS),
         *(Register(name, 10, "i387_ext") for name in _X87),
         *(Register(name, 4, "int", "float") for name in _X87_CONTROL),
     ]
@@ -73,7 +90,7 @@ class Layout:
     system: tuple[Register, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "system", tuple(Register(name, 8, "uint64", "system") for name in _SYSTEM))
+        object.__setattr__(self, "system", tuple(Register(name, 8, "uint64", "system") for name in SYSTEM))
 
     @cached_property
     def registers(self) -> tuple[Register, ...]:
@@ -102,7 +119,7 @@ LONG = Layout("i386:x86-64", wide=True)
 
 
 def cpu_mode(sregs: X86SpecialRegs) -> str:
-    """"real", "protected" or "long": how the processor runs code now."""
+    """How the processor runs code now: "real", "protected" or "long"."""
     if not sregs.cr0 & 1:
         return "real"
     return "long" if sregs.efer >> 10 & 1 and sregs.cs.long_mode else "protected"
@@ -126,13 +143,13 @@ class RegisterFile:
         """The value, or None for a register that is not known here."""
         if name in _X87 or name in _X87_CONTROL:
             return None
-        if name in _SEGMENTS:
+        if name in SEGMENTS:
             selector: int = getattr(self._sregs, name).selector
             return selector
         if name.endswith("_base"):
             base: int = getattr(self._sregs, name[:2]).base
             return base
-        if name in _SYSTEM:
+        if name in SYSTEM:
             value: int = getattr(self._sregs, name)
             return value
         if name in ("rip", "eip"):
@@ -148,16 +165,16 @@ class RegisterFile:
         if before is None or value == before & seen:
             return
         value |= before & ~seen
-        special = name in _SEGMENTS or name in _SYSTEM or name.endswith("_base")
+        special = name in SEGMENTS or name in SYSTEM or name.endswith("_base")
         self._written[special] = True
-        if name in _SEGMENTS:
+        if name in SEGMENTS:
             segment = getattr(self._sregs, name)
             segment.selector = value & 0xFFFF
             if cpu_mode(self._sregs) == "real":
                 segment.base = (value & 0xFFFF) << 4
         elif name.endswith("_base"):
             getattr(self._sregs, name[:2]).base = value
-        elif name in _SYSTEM:
+        elif name in SYSTEM:
             setattr(self._sregs, name, value)
         elif name in ("rip", "eip"):
             self._regs.rip = (value - self._code_base) & (2**64 - 1)

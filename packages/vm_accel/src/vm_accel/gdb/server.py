@@ -11,14 +11,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
 
-from typing_extensions import Self
-from vm_core import ClosedError, InvalidConfig, VmError
+from vm_core import InvalidConfig, VmError
 
 from .._accel import Debugger, FailEntry, Hlt, Hypercall, InternalError, IoIn, MmioRead, RdMsr, Shutdown, Stop, Vcpu, Vm
 from ..exits import Exit
-from .packets import MAX_PACKET, Acknowledged, Interrupt, Packet, PacketReader, frame
+from .connection import ClientGoneError, Connection
+from .packets import Acknowledged, Malformed, Packet
 from .registers import LONG, PROTECTED, REAL, Layout, cpu_mode
-from .session import Ended, Session, Stopped
+from .session import Session
+from .stops import Ended, Stopped
 
 __all__ = ["GdbServer"]
 
@@ -26,8 +27,6 @@ OnExit = Callable[[Vcpu, Exit], "bool | int | None"]
 
 _LAYOUTS = {layout.architecture: layout for layout in (REAL, PROTECTED, LONG)}
 _BY_MODE = {"real": REAL, "protected": PROTECTED, "long": LONG}
-_SEND_TIMEOUT = 10.0  # seconds that a client may leave an answer unread
-_CHUNK = MAX_PACKET // 4  # bytes of text in one packet of output
 # Signals of gdb for exits that a guest does not come back from by itself.
 _SIGNALS: dict[type, int] = {Shutdown: 6, FailEntry: 6, InternalError: 4, Hlt: 5}
 
@@ -39,14 +38,16 @@ class GdbServer:
     all vCPUs; they take turns (see Debugger). One client at a time. gdb's threads are the vCPUs, thread 1 is vCPU 0.
 
     ``address``: (host, port), port 0 for any free one, or the path of a Unix socket. Whoever can connect owns the
-    guest: keep it on this machine. ``on_exit(vcpu, exit)`` gets every exit that is not a debug event (ports, MMIO, MSRs,
-    halts); it answers with ``exit.reply`` where one is due and returns None or True to go on, False to stop in gdb, or
-    an int: the guest is over with that status. Without it reads are answered with all bits set, writes are dropped, and
-    halts, shutdowns and errors stop in gdb. ``architecture``: "auto" takes the mode of the first vCPU when gdb
-    connects, else "i8086", "i386" or "i386:x86-64"; gdb keeps one per connection.
+    guest: keep it on this machine. ``architecture``: "auto" takes the mode of the first vCPU when gdb connects, else
+    "i8086", "i386" or "i386:x86-64"; gdb keeps one per connection.
+
+    ``on_exit(vcpu, exit)`` gets every exit that is not a debug event (ports, MMIO, MSRs, halts). It answers with
+    ``exit.reply`` where an answer is due, and returns None or True to go on, False to stop in gdb, or an int: the guest
+    is over with that status. Without it reads are answered with all bits set, writes are dropped, and halts, shutdowns
+    and errors stop in gdb.
 
     When gdb detaches the guest runs on until the next client stops it; when the connection is lost it stands still.
-    Either way breakpoints are gone. Raises PlatformError's base OSError when the address cannot be had.
+    Either way breakpoints are gone. Raises OSError when the address cannot be had.
     """
 
     def __init__(
@@ -114,7 +115,7 @@ class GdbServer:
                 os.unlink(self._path)
             self._path = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> GdbServer:
         return self
 
     def __exit__(
@@ -129,7 +130,10 @@ class GdbServer:
 
         Takes over the vCPUs. Ctrl-C raises KeyboardInterrupt.
         """
-        for vcpu in self.debugger.vm.vcpus:
+        vcpus = self.debugger.vm.vcpus
+        if not vcpus:
+            raise InvalidConfig("this VM has no vCPU that gdb could look at")
+        for vcpu in vcpus:
             vcpu.attach()
         running = False
         while not self._stopping:
@@ -148,27 +152,20 @@ class GdbServer:
         return None
 
     def _serve(self, client: socket.socket) -> Session:
-        client.settimeout(_SEND_TIMEOUT)
-        if client.family != socket.AF_UNIX:
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection = _Connection(client)
+        connection = Connection(client)
         self._client = client
         session = Session(self, self._layout(), connection.print)
         try:
             while not session.over and self._readable(client):
-                data = client.recv(65536)
-                if not data:
-                    break
-                self._answer(data, connection, session)
-        except OSError:
-            pass  # a connection that breaks is a client that leaves
+                self._answer(connection.receive(), connection, session)
+        except ClientGoneError:
+            pass
         finally:
-            with suppress(ClosedError):
-                session.clear()
+            session.clear()
         return session
 
     @staticmethod
-    def _answer(data: bytes, connection: _Connection, session: Session) -> None:
+    def _answer(data: bytes, connection: Connection, session: Session) -> None:
         for event in connection.reader.feed(data):
             if isinstance(event, Packet):
                 if not session.no_ack:
@@ -184,7 +181,7 @@ class GdbServer:
             elif isinstance(event, Acknowledged):
                 if not event.ok and connection.last and not session.no_ack:
                     connection.send(connection.last)
-            elif not isinstance(event, Interrupt) and not session.no_ack:
+            elif isinstance(event, Malformed) and not session.no_ack:
                 connection.send(b"-")
 
     def _readable(self, source: socket.socket) -> bool:
@@ -200,8 +197,7 @@ class GdbServer:
     def _layout(self) -> Layout:
         if self._architecture != "auto":
             return _LAYOUTS[self._architecture]
-        vcpus = self.debugger.vm.vcpus
-        return _BY_MODE[cpu_mode(vcpus[0].sregs)] if vcpus else LONG
+        return _BY_MODE[cpu_mode(self.debugger.vm.vcpus[0].sregs)]
 
     # --- Running the guest -------------------------------------------------------------------------------------------
 
@@ -267,28 +263,6 @@ class GdbServer:
             _answer_nothing(stop.exit)
             return Stopped(_SIGNALS.get(type(stop.exit), 5), stop.vcpu)
         return Ended(verdict)
-
-
-class _Connection:
-    """The bytes of one client."""
-
-    def __init__(self, client: socket.socket) -> None:
-        self._client = client
-        self.reader = PacketReader()
-        self.last = b""
-
-    def send(self, data: bytes) -> None:
-        self._client.sendall(data)
-
-    def answer(self, data: bytes) -> None:
-        self.last = frame(data)
-        self.send(self.last)
-
-    def print(self, text: str) -> None:
-        """Text for the person in front of gdb."""
-        data = text.encode()
-        for at in range(0, len(data), _CHUNK):
-            self.answer(b"O" + data[at : at + _CHUNK].hex().encode())
 
 
 def _answer_nothing(exit: Exit) -> None:

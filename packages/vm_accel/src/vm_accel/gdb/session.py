@@ -3,47 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from vm_core import VmError
 
-from .._accel import Debugger, Stop, Vcpu
+from .._accel import Debugger, Vcpu
 from .monitor import run_command
 from .packets import MAX_PACKET, escape, number
 from .registers import Layout, RegisterFile
+from .state import StatePackets, range_of
+from .stops import TRAP, Ended, Stopped
 
-__all__ = ["Ended", "Session", "Stopped", "Target"]
-
-_TRAP, _INTERRUPT = 5, 2
-
-
-class Stopped:
-    """Why the guest stands still, in gdb's words."""
-
-    def __init__(self, signal: int, vcpu: int, detail: str = "") -> None:
-        self.signal = signal
-        self.vcpu = vcpu
-        self.detail = detail
-
-    @classmethod
-    def from_stop(cls, stop: Stop, debugger: Debugger) -> Stopped:
-        """The words for a stop that is not an exit."""
-        if stop.reason == "interrupted":
-            return cls(_INTERRUPT, stop.vcpu)
-        if stop.reason == "breakpoint":
-            hardware = any(point.id == stop.id and point.hardware for point in debugger.breakpoints)
-            return cls(_TRAP, stop.vcpu, "hwbreak:;" if hardware else "swbreak:;")
-        if stop.reason == "watchpoint":
-            reads = any(point.id == stop.id and point.read for point in debugger.watchpoints)
-            return cls(_TRAP, stop.vcpu, f"{'awatch' if reads else 'watch'}:{stop.address:x};")
-        return cls(_TRAP, stop.vcpu)
-
-
-class Ended:
-    """The guest is over."""
-
-    def __init__(self, status: int) -> None:
-        self.status = status
+__all__ = ["Session", "Target"]
 
 
 class Target(Protocol):
@@ -64,8 +35,8 @@ class Session:
         self._layout = layout
         self._print = print_to_gdb
         self._thread = {"g": 0, "c": 0}  # by the letter of the H packet; 0: any
-        self._points: dict[tuple[int, int, int], int] = {}
-        self._last = Stopped(_TRAP, self._vcpus()[0].id)
+        self._state = StatePackets(self._debugger, layout)
+        self._last = Stopped(TRAP, self._vcpus()[0].id)
         self._told_reasons = False
         self.no_ack = False
         self.over = False
@@ -80,6 +51,8 @@ class Session:
             for prefix, handler in self._WORDS:
                 if packet.startswith(prefix):
                     return handler(self, packet[len(prefix) :])
+            if packet[:1] in StatePackets.LETTERS:
+                return self._state.answer(packet, self._vcpu())
             letter = self._LETTERS.get(packet[:1])
             return letter(self, packet[1:]) if letter else b""
         except (VmError, ValueError) as error:
@@ -140,7 +113,11 @@ class Session:
         return self._stop_reply()
 
     def _go(self, vcpu: int | None, *, step: bool) -> bytes:
-        outcome = self._target.resume(vcpu, step=step)
+        try:
+            outcome = self._target.resume(vcpu, step=step)
+        except VmError as error:
+            self._print(f"{error}\n")
+            outcome = Stopped(TRAP, self._last.vcpu if vcpu is None else vcpu)
         if isinstance(outcome, Ended):
             self.over, self.status = True, outcome.status
             return b"W%02x" % (outcome.status & 0xFF)
@@ -183,21 +160,25 @@ class Session:
             actions.append((action[:1] in (b"s", b"S"), self._thread_id(thread) if thread else -1))
         chosen: dict[int, bool] = {}
         for vcpu in self._vcpus():
-            for step, thread in actions:
-                if thread in (-1, 0, vcpu.id + 1):
+            for step, wanted in actions:
+                if wanted in (-1, 0, vcpu.id + 1):
                     chosen[vcpu.id] = step
                     break
         if not chosen:
             raise ValueError("vCont names no thread that exists")
-        stepped = [vcpu for vcpu, step in chosen.items() if step]
+        stepped = [identity for identity, step in chosen.items() if step]
         if stepped:
             return self._go(self._last.vcpu if self._last.vcpu in stepped else stepped[0], step=True)
         return self._go(next(iter(chosen)) if len(chosen) == 1 else None, step=False)
 
     def _detach(self, rest: bytes) -> bytes:
-        self.clear()
+        self._state.clear()
         self.over = self.running = True
         return b"OK"
+
+    def clear(self) -> None:
+        """Take away the breakpoints that this connection has set."""
+        self._state.clear()
 
     def _kill(self, rest: bytes) -> bytes | None:
         self.over, self.status = True, -9
@@ -207,113 +188,12 @@ class Session:
         self._kill(rest)
         return b"OK"
 
-    # --- Registers and memory ----------------------------------------------------------------------------------------
-
-    def _read_registers(self, rest: bytes) -> bytes:
-        file = RegisterFile(self._vcpu(), self._layout)
-        return b"".join(file.text(register) for register in self._layout.registers)
-
-    def _write_registers(self, rest: bytes) -> bytes:
-        file = RegisterFile(self._vcpu(), self._layout)
-        at = 0
-        for register in self._layout.registers:
-            file.set_text(register, rest[at : at + 2 * register.size])
-            at += 2 * register.size
-        file.store()
-        return b"OK"
-
-    def _read_register(self, rest: bytes) -> bytes:
-        index = number(rest)
-        if index >= len(self._layout.registers):
-            return b"E02"
-        return RegisterFile(self._vcpu(), self._layout).text(self._layout.registers[index])
-
-    def _write_register(self, rest: bytes) -> bytes:
-        index, _, value = rest.partition(b"=")
-        if number(index) >= len(self._layout.registers):
-            return b"E02"
-        file = RegisterFile(self._vcpu(), self._layout)
-        file.set_text(self._layout.registers[number(index)], value)
-        file.store()
-        return b"OK"
-
-    @staticmethod
-    def _range(text: bytes) -> tuple[int, int]:
-        address, _, length = text.partition(b",")
-        return number(address), number(length)
-
-    def _read_memory(self, rest: bytes) -> bytes:
-        address, length = self._range(rest)
-        length = min(length, MAX_PACKET // 2)
-        vcpu = self._vcpu()
-        try:
-            return self._debugger.read(address, length, vcpu=vcpu).hex().encode()
-        except VmError:
-            # What can be read before the first page that cannot; gdb asks for the rest by itself.
-            first = 4096 - address % 4096
-            if first >= length:
-                raise
-            return self._debugger.read(address, first, vcpu=vcpu).hex().encode()
-
-    def _write_memory(self, rest: bytes) -> bytes:
-        where, _, digits = rest.partition(b":")
-        return self._store(*self._range(where), bytes.fromhex(digits.decode("ascii")))
-
-    def _write_binary(self, rest: bytes) -> bytes:
-        where, _, data = rest.partition(b":")
-        return self._store(*self._range(where), data)
-
-    def _store(self, address: int, length: int, data: bytes) -> bytes:
-        if len(data) != length:
-            raise ValueError(f"{length} bytes were announced, {len(data)} came")
-        if data:
-            self._debugger.write(address, data, vcpu=self._vcpu())
-        return b"OK"
-
-    # --- Breakpoints -------------------------------------------------------------------------------------------------
-
-    @staticmethod
-    def _point(rest: bytes) -> tuple[int, int, int]:
-        kind, address, size = rest.partition(b";")[0].split(b",")
-        return number(kind), number(address), number(size)
-
-    def _insert(self, rest: bytes) -> bytes:
-        point = kind, address, size = self._point(rest)
-        if point in self._points:
-            return b"OK"
-        vcpu = self._vcpu()
-        if kind <= 1:
-            wanted = "hardware" if kind == 1 else "auto"
-            self._points[point] = self._debugger.break_at(address, kind=wanted, vcpu=vcpu).id
-        elif kind <= 4:
-            # x86 watches reads only together with writes.
-            self._points[point] = self._debugger.watch(address, min(size, 16), read=kind != 2, vcpu=vcpu).id
-        else:
-            return b""
-        return b"OK"
-
-    def _remove(self, rest: bytes) -> bytes:
-        point = self._point(rest)
-        if point[0] > 4:
-            return b""
-        if point in self._points:
-            self._debugger.remove(self._points.pop(point))
-        return b"OK"
-
-    def clear(self) -> None:
-        """Take away what this connection has set."""
-        for identity in self._points.values():
-            self._debugger.remove(identity)
-        self._points.clear()
-
     # --- Questions about the target ----------------------------------------------------------------------------------
 
     def _supported(self, rest: bytes) -> bytes:
         features = rest.split(b";")
         self._told_reasons = b"swbreak+" in features
-        return (
-            b"PacketSize=%x;qXfer:features:read+;vContSupported+;QStartNoAckMode+;swbreak+;hwbreak+" % MAX_PACKET
-        )
+        return b"PacketSize=%x;qXfer:features:read+;vContSupported+;QStartNoAckMode+;swbreak+;hwbreak+" % MAX_PACKET
 
     def _start_no_ack(self, rest: bytes) -> bytes:
         self.no_ack = True
@@ -326,7 +206,7 @@ class Session:
         name, _, where = rest.partition(b":")
         if name != b"target.xml":
             return b"E00"
-        offset, length = self._range(where)
+        offset, length = range_of(where)
         xml = self._layout.xml.encode()
         part = xml[offset : offset + min(length, MAX_PACKET - 16)]
         return (b"m" if offset + len(part) < len(xml) else b"l") + escape(part)
@@ -341,7 +221,7 @@ class Session:
         return b"OK"
 
     # The longest first where one is the start of another.
-    _WORDS: tuple[tuple[bytes, Callable[[Session, bytes], bytes | None]], ...] = (
+    _WORDS: ClassVar[tuple[tuple[bytes, Callable[[Session, bytes], bytes | None]], ...]] = (
         (b"qSupported:", _supported),
         (b"qSupported", _supported),
         (b"QStartNoAckMode", _start_no_ack),
@@ -356,19 +236,10 @@ class Session:
         (b"vCont;", _vcont),
         (b"vKill", _kill_politely),
     )
-    _LETTERS: dict[bytes, Callable[[Session, bytes], bytes | None]] = {
+    _LETTERS: ClassVar[dict[bytes, Callable[[Session, bytes], bytes | None]]] = {
         b"?": _why,
         b"H": _set_thread,
         b"T": _is_alive,
-        b"g": _read_registers,
-        b"G": _write_registers,
-        b"p": _read_register,
-        b"P": _write_register,
-        b"m": _read_memory,
-        b"M": _write_memory,
-        b"X": _write_binary,
-        b"Z": _insert,
-        b"z": _remove,
         b"c": _continue,
         b"s": _step,
         b"C": _continue_signal,
