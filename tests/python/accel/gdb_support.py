@@ -12,6 +12,8 @@ from vm_accel.gdb.packets import frame
 
 DEADLINE = 60.0  # seconds until a test gives up
 
+_open: list[socket.socket] = []  # of the clients of the test that runs
+
 
 def serve(
     vm: Vm,
@@ -31,6 +33,8 @@ def serve(
             except BaseException as error:
                 errors.append(error)
             finally:
+                while _open:
+                    _open.pop().close()
                 server.stop()
 
         thread = threading.Thread(target=work)
@@ -53,6 +57,7 @@ class ScriptedClient:
             self.socket.connect(address)
         else:
             self.socket = socket.create_connection(address, timeout=DEADLINE)
+        _open.append(self.socket)
         self._buffer = b""
         self.no_ack = False
         if no_ack:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 import pytest
 from accel.guests import FOREVER, kvm_vm, real_mode_vcpu
@@ -16,6 +17,7 @@ from vm_accel import (
     IoIn,
     IoOut,
     Stop,
+    Vcpu,
     Vm,
     create_hypervisor,
     probe_debug,
@@ -25,6 +27,8 @@ from vm_mem import GuestMemory
 
 # inc ax; inc ax; mov [0x5000], ax; in al, 0x10; out 0x10, al; hlt
 CODE = bytes([0x40, 0x40, 0xA3, 0x00, 0x50, 0xE4, 0x10, 0xE6, 0x10, 0xF4])
+
+Keep: TypeAlias = Callable[[Vcpu], None]
 
 
 @pytest.fixture
@@ -37,6 +41,13 @@ def vm(memory: GuestMemory) -> Iterator[Vm]:
     with kvm_vm() as vm:
         vm.map(memory)
         yield vm
+
+
+@pytest.fixture
+def keep() -> Keep:
+    """Keeps a vCPU, which a VM itself does not."""
+    kept: list[Vcpu] = []
+    return kept.append
 
 
 def needs(debugger: Debugger, *, software: bool = False) -> None:
@@ -94,8 +105,8 @@ def test_run_until_calls_back_and_passes_errors_on(vm: Vm, memory: GuestMemory) 
         assert debugger.run_to(0x1001, timeout=10).pc == 0x1001
 
 
-def test_interrupt_from_another_thread(vm: Vm, memory: GuestMemory) -> None:
-    real_mode_vcpu(vm, memory, FOREVER)
+def test_interrupt_from_another_thread(vm: Vm, memory: GuestMemory, keep: Keep) -> None:
+    keep(real_mode_vcpu(vm, memory, FOREVER))
     with Debugger(vm) as debugger:
         other = threading.Thread(target=debugger.interrupt)
         other.start()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 import pytest
 from accel.gdb_support import DEADLINE, serve
@@ -21,6 +22,8 @@ REAL = bytes([0xB8, 0, 0, 0xBB, 3, 0, 0x40, 0xA3, 0x00, 0x50, 0x4B, 0x75, 0xF9, 
 # xor eax, eax; again: inc rax; mov [0x5000], eax; cmp eax, 3; jb again; hlt
 LONG = bytes([0x31, 0xC0, 0x48, 0xFF, 0xC0, 0x89, 0x04, 0x25, 0, 0x50, 0, 0, 0x83, 0xF8, 3, 0x72, 0xF1, 0xF4])
 
+Keep: TypeAlias = Callable[[Vcpu], None]
+
 
 @pytest.fixture
 def memory() -> GuestMemory:
@@ -32,6 +35,13 @@ def vm(memory: GuestMemory) -> Iterator[Vm]:
     with kvm_vm() as vm:
         vm.map(memory)
         yield vm
+
+
+@pytest.fixture
+def keep() -> Keep:
+    """Keeps a vCPU, which a VM itself does not."""
+    kept: list[Vcpu] = []
+    return kept.append
 
 
 def ends_at_halt(vcpu: Vcpu, exit: Exit) -> int | None:
@@ -50,8 +60,8 @@ def drive(server: GdbServer, *commands: str) -> str:
     return done.stdout + done.stderr
 
 
-def test_gdb_debugs_real_mode(vm: Vm, memory: GuestMemory) -> None:
-    real_mode_vcpu(vm, memory, REAL)
+def test_gdb_debugs_real_mode(vm: Vm, memory: GuestMemory, keep: Keep) -> None:
+    keep(real_mode_vcpu(vm, memory, REAL))
     said: list[str] = []
 
     def client(server: GdbServer) -> None:
@@ -88,8 +98,8 @@ def test_gdb_debugs_real_mode(vm: Vm, memory: GuestMemory) -> None:
     assert memory.read(0x1000, len(REAL)) == REAL
 
 
-def test_gdb_debugs_long_mode(vm: Vm, memory: GuestMemory) -> None:
-    long_mode_vcpu(vm, memory, LONG)
+def test_gdb_debugs_long_mode(vm: Vm, memory: GuestMemory, keep: Keep) -> None:
+    keep(long_mode_vcpu(vm, memory, LONG))
     said: list[str] = []
 
     def client(server: GdbServer) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import random
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 from accel.gdb_support import ScriptedClient, serve
@@ -19,6 +20,8 @@ from vm_mem import GuestMemory
 
 # mov ax, 0; inc ax; in al, 0x10; out 0x10, al; hlt
 CODE = bytes([0xB8, 0x00, 0x00, 0x40, 0xE4, 0x10, 0xE6, 0x10, 0xF4])
+
+Keep: TypeAlias = Callable[[Vcpu], None]
 
 
 @pytest.fixture
@@ -33,12 +36,19 @@ def vm(memory: GuestMemory) -> Iterator[Vm]:
         yield vm
 
 
+@pytest.fixture
+def keep() -> Keep:
+    """Keeps a vCPU, which a VM itself does not."""
+    kept: list[Vcpu] = []
+    return kept.append
+
+
 def test_frames() -> None:
     reader = PacketReader()
     assert list(reader.feed(b"+-\x03$g#67")) == [Acknowledged(True), Acknowledged(False), Interrupt(), Packet(b"g")]
     assert list(reader.feed(b"$g#6")) == []
     assert list(reader.feed(b"7$g#68$g#zz")) == [Packet(b"g"), Malformed(), Malformed()]
-    assert list(reader.feed(b"$lost$g#67")) == [Malformed(), Packet(b"g")][:1] or True
+    assert list(reader.feed(b"$lost$g#67")) == [Malformed(), Packet(b"g")]
     data = bytes(range(256))
     assert list(PacketReader().feed(frame(escape(data)))) == [Packet(data)]
 
@@ -95,8 +105,8 @@ def test_questions_and_answers(vm: Vm, memory: GuestMemory) -> None:
     assert memory.read(0x1000, len(CODE)) == CODE
 
 
-def test_running_with_devices(vm: Vm, memory: GuestMemory) -> None:
-    real_mode_vcpu(vm, memory, CODE)
+def test_running_with_devices(vm: Vm, memory: GuestMemory, keep: Keep) -> None:
+    keep(real_mode_vcpu(vm, memory, CODE))
     written: list[bytes] = []
 
     def device(vcpu: Vcpu, exit: Exit) -> bool | int | None:
@@ -132,12 +142,12 @@ def test_running_with_devices(vm: Vm, memory: GuestMemory) -> None:
         assert gdb.receive() == b"OK"
         assert gdb.ask(b"c") == b"W03"
 
-    assert serve(vm, device and client, on_exit=device) == 3
+    assert serve(vm, client, on_exit=device) == 3
     assert written == [b"\x5a"]
 
 
-def test_ctrl_c_and_a_second_client(vm: Vm, memory: GuestMemory, tmp_path: Path) -> None:
-    real_mode_vcpu(vm, memory, FOREVER)
+def test_ctrl_c_and_a_second_client(vm: Vm, memory: GuestMemory, keep: Keep, tmp_path: Path) -> None:
+    keep(real_mode_vcpu(vm, memory, FOREVER))
 
     def client(server: GdbServer) -> None:
         first = ScriptedClient(server)
@@ -159,8 +169,8 @@ def test_ctrl_c_and_a_second_client(vm: Vm, memory: GuestMemory, tmp_path: Path)
     assert not (tmp_path / "gdb.sock").exists()
 
 
-def test_acknowledgements(vm: Vm, memory: GuestMemory) -> None:
-    real_mode_vcpu(vm, memory, CODE)
+def test_acknowledgements(vm: Vm, memory: GuestMemory, keep: Keep) -> None:
+    keep(real_mode_vcpu(vm, memory, CODE))
 
     def client(server: GdbServer) -> None:
         gdb = ScriptedClient(server, no_ack=False)
@@ -173,10 +183,10 @@ def test_acknowledgements(vm: Vm, memory: GuestMemory) -> None:
     serve(vm, client)
 
 
-def test_threads_are_vcpus(vm: Vm, memory: GuestMemory) -> None:
+def test_threads_are_vcpus(vm: Vm, memory: GuestMemory, keep: Keep) -> None:
     memory.write(0x3000, FOREVER)
-    real_mode_vcpu(vm, memory, FOREVER)
-    real_mode_vcpu(vm, memory, CODE, at=0x2000)
+    keep(real_mode_vcpu(vm, memory, FOREVER))
+    keep(real_mode_vcpu(vm, memory, CODE, at=0x2000))
 
     def client(server: GdbServer) -> None:
         if not server.debugger.support.real.breakpoint:
@@ -265,8 +275,8 @@ def _noise(random_source: random.Random) -> bytes:
     )
 
 
-def test_malformed_packets_do_no_harm(vm: Vm, memory: GuestMemory) -> None:
-    real_mode_vcpu(vm, memory, CODE)
+def test_malformed_packets_do_no_harm(vm: Vm, memory: GuestMemory, keep: Keep) -> None:
+    keep(real_mode_vcpu(vm, memory, CODE))
     source = random.Random(4)
 
     def client(server: GdbServer) -> None:

@@ -23,14 +23,14 @@ class Connection:
         client.settimeout(_SEND_TIMEOUT)
         if client.family != socket.AF_UNIX:
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._client = client
+        self.socket = client
         self.reader = PacketReader()
         self.last = b""
 
     def receive(self) -> bytes:
         """What has arrived. Raises ClientGoneError."""
         try:
-            data = self._client.recv(65536)
+            data = self.socket.recv(65536)
         except OSError as error:
             raise ClientGoneError from error
         if not data:
@@ -40,7 +40,7 @@ class Connection:
     def send(self, data: bytes) -> None:
         """Raises ClientGoneError."""
         try:
-            self._client.sendall(data)
+            self.socket.sendall(data)
         except OSError as error:
             raise ClientGoneError from error
 

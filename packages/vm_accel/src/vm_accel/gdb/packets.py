@@ -62,6 +62,11 @@ class PacketReader:
     def __init__(self) -> None:
         self._buffer = bytearray()
 
+    @property
+    def pending(self) -> bool:
+        """Whether something has arrived that ``feed`` has not yet given out."""
+        return bool(self._buffer.strip(b"+-"))
+
     def feed(self, data: bytes) -> Iterator[Packet | Acknowledged | Interrupt | Malformed]:
         """What is complete once ``data`` has arrived, in order. Bytes between frames that mean nothing are dropped."""
         self._buffer += data

@@ -61,6 +61,7 @@ class GdbServer:
         if architecture != "auto" and architecture not in _LAYOUTS:
             raise InvalidConfig(f"architecture is {architecture!r}; 'auto' and {', '.join(map(repr, _LAYOUTS))} exist")
         self.debugger = Debugger(vm)
+        self._vcpus = vm.vcpus  # which a VM does not keep
         self._on_exit = on_exit
         self._architecture = architecture
         self._stopping = False
@@ -153,7 +154,7 @@ class GdbServer:
 
     def _serve(self, client: socket.socket) -> Session:
         connection = Connection(client)
-        self._client = client
+        self._connection = connection
         session = Session(self, self._layout(), connection.print)
         try:
             while not session.over and self._readable(client):
@@ -203,7 +204,9 @@ class GdbServer:
 
     def resume(self, vcpu: int | None, *, step: bool) -> Stopped | Ended:
         """For Session: run until something is to be told. Bytes from the client stop the guest."""
-        with self._interrupted_by(self._client):
+        with self._interrupted_by(self._connection.socket):
+            if self._connection.reader.pending:  # Ctrl-C came in one piece with the packet
+                self.debugger.interrupt()
             return self._step(vcpu) if step else self._run(vcpu)
 
     def _run_until_readable(self, source: socket.socket) -> Stopped | Ended:
