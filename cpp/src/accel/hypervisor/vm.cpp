@@ -4,6 +4,12 @@
 #include <string>
 #include <utility>
 
+#include "facet.hpp"
+#include "vm/accel/hypervisor/exit_policy.hpp"
+#include "vm/accel/hypervisor/interrupts.hpp"
+#include "vm/accel/hypervisor/io_events.hpp"
+#include "vm/accel/hypervisor/kernel_device.hpp"
+#include "vm/accel/hypervisor/x86_irqchip.hpp"
 #include "vm/core/error.hpp"
 
 namespace vm::accel {
@@ -38,7 +44,7 @@ std::vector<mem::Region> moved(std::vector<mem::Region> regions, std::optional<s
 Vm::Vm(std::shared_ptr<HypervisorBackend> hypervisor, std::shared_ptr<VmBackend> backend)
     : hypervisor_(std::move(hypervisor)), backend_(std::move(backend)) {}
 
-Vm::~Vm() { close(); }
+Vm::~Vm() = default;
 
 std::shared_ptr<VmBackend> Vm::backend() const {
   const std::lock_guard<std::mutex> lock(mutex_);
@@ -171,6 +177,33 @@ std::vector<std::shared_ptr<Vcpu>> Vm::vcpus() const {
 }
 
 Architecture Vm::architecture() const { return hypervisor_->architecture(); }
+
+std::shared_ptr<Interrupts> Vm::interrupts() const {
+  return facet_of(backend(), &VmBackend::interrupts, "this hypervisor has no interrupt controllers");
+}
+
+std::shared_ptr<X86Irqchip> Vm::x86_irqchip() const {
+  return facet_of(backend(), &VmBackend::x86_irqchip,
+                  "this hypervisor has no controllers of a PC: its VMs are of another architecture");
+}
+
+std::shared_ptr<IoEvents> Vm::io_events() const {
+  return facet_of(backend(), &VmBackend::io_events, "this hypervisor has no accesses that end in it without an exit");
+}
+
+std::shared_ptr<ExitPolicy> Vm::exit_policy() const {
+  return facet_of(backend(), &VmBackend::exit_policy, "this hypervisor has no choice of what exits");
+}
+
+std::shared_ptr<KernelDevice> Vm::create_device(KernelDeviceKind kind) const { return backend()->create_device(kind); }
+
+std::shared_ptr<X86VmState> Vm::x86() const {
+  return facet_of(backend(), &VmBackend::x86, "this VM has no x86 state: it is of another architecture");
+}
+
+std::shared_ptr<Capabilities> Vm::capabilities() const {
+  return facet_of(backend(), &VmBackend::capabilities, "this VM's backend has no capabilities to ask for");
+}
 
 std::unique_ptr<Vm> Vm::create_sibling() const {
   return std::make_unique<Vm>(hypervisor_, hypervisor_->create_vm());

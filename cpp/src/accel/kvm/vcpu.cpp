@@ -27,13 +27,14 @@ KvmVcpu::KvmVcpu(unsigned id, std::shared_ptr<KvmVm> vm)
       fd_(checked_ioctl(vm_->fd(), KVM_CREATE_VCPU, std::uintptr_t{id}, "KVM_CREATE_VCPU")),
       area_size_(vm_->system().vcpu_area_size()),
       pages_(map_area(fd_.get(), area_size_)),
-      signal_(&area().immediate_exit)
+      signal_(&area().immediate_exit),
 #if defined(__x86_64__)
-      ,
-      x86_(fd_.get()),
-      debug_(fd_.get(), vm_->capability(KVM_CAP_SET_GUEST_DEBUG2))
+      x86_(fd_.get(), *vm_),
+      interrupts_(*vm_, fd_.get(), area()),
+      debug_(fd_.get(), vm_->capability(KVM_CAP_SET_GUEST_DEBUG2)),
 #endif
-{
+      state_(fd_.get(), vm_->fd()),
+      capabilities_(vm_->fd(), fd_.get()) {
 }
 
 bool KvmVcpu::enter(Exit& exit) {

@@ -7,8 +7,11 @@
 #include <memory>
 
 #include "abi.hpp"
+#include "capability_set.hpp"
 #include "guest_debug.hpp"
 #include "thread_signal.hpp"
+#include "vcpu_interrupts.hpp"
+#include "vcpu_state.hpp"
 #include "vm.hpp"
 #include "vm/accel/hypervisor/backend.hpp"
 #include "vm/mem/guest/mapping.hpp"
@@ -27,10 +30,14 @@ class KvmVcpu final : public VcpuBackend {
   void reply(const Exit& exit, const std::byte* data) override;
   void refuse(const Exit& exit) override;
   void complete() override;
+  int fd() const noexcept { return fd_.get(); }
 #if defined(__x86_64__)
   X86State* x86() noexcept override { return &x86_; }
+  VcpuInterrupts* interrupts() noexcept override { return &interrupts_; }
   GuestDebug* guest_debug() noexcept override { return &debug_; }
 #endif
+  VcpuState* state() noexcept override { return &state_; }
+  Capabilities* capabilities() noexcept override { return &capabilities_; }
 
  private:
   kvm_run& area() const noexcept { return *reinterpret_cast<kvm_run*>(pages_.at(0)); }
@@ -42,8 +49,11 @@ class KvmVcpu final : public VcpuBackend {
   ThreadSignal signal_;
 #if defined(__x86_64__)
   KvmX86State x86_;
+  KvmVcpuInterrupts interrupts_;
   KvmGuestDebug debug_;
 #endif
+  KvmVcpuState state_;
+  CapabilitySet capabilities_;
 };
 
 }  // namespace vm::accel::kvm

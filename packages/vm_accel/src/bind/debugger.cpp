@@ -59,7 +59,7 @@ py::object stop_object(const Debugger& debugger, const Stop& stop) {
 
 /// Calls `work` with run options and without the GIL; its Stop for Python.
 template <class Work>
-py::object stopped(Debugger& self, const std::optional<double>& timeout, Work work) {
+py::object stopped(Debugger& self, const py::object& timeout, Work work) {
   PythonSignals signals;
   const RunOptions options{timeout_from(timeout), &signals};
   Stop stop;
@@ -70,23 +70,23 @@ py::object stopped(Debugger& self, const std::optional<double>& timeout, Work wo
   return stop_object(self, stop);
 }
 
-py::object run(Debugger& self, const std::optional<double>& timeout, const py::object& vcpu) {
+py::object run(Debugger& self, const py::object& timeout, const py::object& vcpu) {
   const auto id = id_from(vcpu);
   return stopped(self, timeout, [&](const RunOptions& options) { return self.run(options, id); });
 }
 
-py::object step(Debugger& self, const py::object& vcpu, const std::optional<double>& timeout) {
+py::object step(Debugger& self, const py::object& vcpu, const py::object& timeout) {
   const auto id = id_from(vcpu);
   return stopped(self, timeout, [&](const RunOptions& options) { return self.step(id, options); });
 }
 
-py::object run_to(Debugger& self, Unsigned vaddr, const std::optional<double>& timeout, const py::object& vcpu) {
+py::object run_to(Debugger& self, Unsigned vaddr, const py::object& timeout, const py::object& vcpu) {
   const auto id = id_from(vcpu);
   return stopped(self, timeout, [&](const RunOptions& options) { return self.run_to(vaddr.value, options, id); });
 }
 
 py::object run_until(Debugger& self, const py::function& condition, std::uint64_t limit, const py::object& vcpu,
-                     const std::optional<double>& timeout) {
+                     const py::object& timeout) {
   const auto id = id_from(vcpu);
   const auto reached = [&](Vcpu& at) {
     const py::gil_scoped_acquire gil;

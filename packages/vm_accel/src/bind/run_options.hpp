@@ -24,10 +24,14 @@ class PythonSignals final : public vm::accel::SignalCheck {
   std::chrono::nanoseconds interval() const noexcept override { return std::chrono::milliseconds(200); }
 };
 
-inline std::optional<std::chrono::nanoseconds> timeout_from(const std::optional<double>& seconds) {
-  if (!seconds || *seconds == HUGE_VAL) return {};
-  if (!(*seconds >= 0))
-    throw vm::InvalidConfig("a timeout is a number of seconds from 0 up, got " + std::to_string(*seconds));
+/// By hand, because pybind11 would try all conversions twice for an integer.
+inline std::optional<std::chrono::nanoseconds> timeout_from(const pybind11::object& timeout) {
+  if (timeout.is_none()) return {};
+  const double seconds = PyFloat_AsDouble(timeout.ptr());
+  if (seconds == -1 && PyErr_Occurred() != nullptr) throw pybind11::error_already_set();
+  if (seconds == HUGE_VAL) return {};
+  if (!(seconds >= 0))
+    throw vm::InvalidConfig("a timeout is a number of seconds from 0 up, got " + std::to_string(seconds));
   constexpr double longest = 9e9;  // seconds whose nanoseconds still fit 64 bits
-  return std::chrono::nanoseconds(static_cast<std::int64_t>(std::min(*seconds, longest) * 1e9));
+  return std::chrono::nanoseconds(static_cast<std::int64_t>(std::min(seconds, longest) * 1e9));
 }

@@ -18,12 +18,13 @@ using namespace vm::accel;
 
 namespace {
 
-py::object run(const std::shared_ptr<Vcpu>& self, std::optional<double> timeout) {
+py::object run(const std::shared_ptr<Vcpu>& self, const py::object& timeout) {
   PythonSignals signals;
   const RunOptions options{timeout_from(timeout), &signals};
+  const Vcpu::Use use(*self);  // until the exit's bytes are copied
   {
     const py::gil_scoped_release release;
-    self->run(options);
+    self->run(use, options);
   }
   return last_exit_object(self);
 }

@@ -47,10 +47,16 @@ class Vcpu {
 
   unsigned id() const noexcept { return id_; }
 
+  class Use;
+
   /// Runs the guest until it needs something, somebody kicks, or the time is over. The result is valid until the next
-  /// call. Throws InvalidConfig when the last exit asked a question that nobody answered, PlatformError, ClosedError
-  /// (also when it was closed meanwhile), AccessViolation, and what `signals` throws; then the guest can go on later.
+  /// call and until `close`. Throws InvalidConfig when the last exit asked a question that nobody answered,
+  /// PlatformError, ClosedError (also when it was closed meanwhile), AccessViolation, and what `signals` throws; then
+  /// the guest can go on later.
   const Exit& run(const RunOptions& options = {});
+  /// The same for a caller who holds the right to use this vCPU: while he does, a `close` does not take the result
+  /// away.
+  const Exit& run(const Use& held, const RunOptions& options);
   /// The last exit; Interrupted before the first run.
   const Exit& last_exit() const;
   /// How many exits there have been: the number of the last one.
@@ -83,13 +89,18 @@ class Vcpu {
   /// Reading the clock twice costs about as much as everything else in `run`.
   void measure(bool on) noexcept { measured_.store(on, std::memory_order_relaxed); }
 
-  class Use;
   /// A facet of the backend and the right to use it; let go of it at the end of the expression.
   template <class Facet>
   class Held;
 
   /// Registers and the like of an x86 vCPU: `vcpu.x86()->regs()`. Throws NotSupported on another architecture.
   Held<X86State> x86();
+  /// Interrupts by hand. Throws NotSupported where the hypervisor has none.
+  Held<VcpuInterrupts> interrupts();
+  /// What vCPUs of all architectures have. Throws NotSupported where the backend does not offer it.
+  Held<VcpuState> state();
+  /// Throws NotSupported where the backend has nothing to ask for.
+  Held<Capabilities> capabilities();
   /// Single steps and breakpoints. Throws NotSupported where the backend has none.
   Held<GuestDebug> guest_debug();
 
@@ -99,6 +110,7 @@ class Vcpu {
   static constexpr std::uint32_t gone = 4;
 
   void enter_until_exit(const RunOptions& options);
+  void interrupt_with(const Exit& exit);
   void watch_until(Clock::time_point deadline);
   void require_answered(const char* what) const;
   void nudge() noexcept;
@@ -122,7 +134,8 @@ class Vcpu {
   std::array<std::atomic<std::uint64_t>, exit_reasons> counts_{};
 };
 
-/// The right to call into the backend: checks the thread, keeps others out, and puts off a `close`.
+/// The right to call into the backend: checks the thread, keeps others out, and puts off a `close`. Throws what `Vcpu`
+/// says of wrong threads, InvalidConfig while it is held already.
 class Vcpu::Use {
  public:
   explicit Use(Vcpu& vcpu);

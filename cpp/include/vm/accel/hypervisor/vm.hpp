@@ -22,6 +22,7 @@ class Vm {
   Vm(std::shared_ptr<HypervisorBackend> hypervisor, std::shared_ptr<VmBackend> backend);
   Vm(const Vm&) = delete;
   Vm& operator=(const Vm&) = delete;
+  /// vCPUs that somebody holds go on; they keep the machine and its memory.
   ~Vm();
 
   /// Shows the regions that `memory` has now to the guest, without copying: one slot each, at their own addresses or
@@ -51,6 +52,19 @@ class Vm {
   std::vector<std::shared_ptr<Vcpu>> vcpus() const;
 
   Architecture architecture() const;
+  /// Facets of the backend; they outlive `close`. Throw NotSupported on another architecture, and where the backend
+  /// does not offer them.
+  std::shared_ptr<X86VmState> x86() const;
+  std::shared_ptr<Capabilities> capabilities() const;
+
+  /// What the hypervisor lets a user do with a VM, by groups. Each throws NotSupported where it has none, and works as
+  /// long as the pointer is held, also when the VM is closed meanwhile.
+  std::shared_ptr<Interrupts> interrupts() const;
+  std::shared_ptr<X86Irqchip> x86_irqchip() const;
+  std::shared_ptr<IoEvents> io_events() const;
+  std::shared_ptr<ExitPolicy> exit_policy() const;
+  /// A device that the hypervisor plays. Throws NotSupported, PlatformError.
+  std::shared_ptr<KernelDevice> create_device(KernelDeviceKind kind) const;
   /// A new, empty VM of the same hypervisor.
   std::unique_ptr<Vm> create_sibling() const;
 
