@@ -111,7 +111,9 @@ def test_gdb_debugs_long_mode(vm: Vm, memory: GuestMemory, keep: Keep) -> None:
                 server,
                 *("x/2i $pc", "break *0x1005 if $rax == 2", "continue", "print $rax", "info registers rip cr3 efer"),
                 *("stepi", "x/xw 0x5000", "set var *(int *)0x5000 = 99", "x/dw 0x5000", "delete"),
-                *("x/xb 0x7f0000001000", "monitor translate 0x7f0000001000", "continue"),
+                *("x/xb 0x7f0000001000", "monitor translate 0x7f0000001000"),
+                *("print/x $mxcsr", "set var $xmm3.v4_int32[1] = 7", "print $xmm3.v4_int32", "set var $st2 = 1.5"),
+                *("print $st2", "print/x $fctrl", "continue"),
             )
         )
 
@@ -126,6 +128,10 @@ def test_gdb_debugs_long_mode(vm: Vm, memory: GuestMemory, keep: Keep) -> None:
         "0x5000:\t99",
         "0x7f0000001000:\t0x31",
         "0x7f0000001000 -> 0x1000",
+        "$2 = 0x1f80",
+        "$3 = {0, 7, 0, 0}",
+        "$4 = 1.5",
+        "$5 = 0x37f",
         "exited with code 05",
     ):
         assert expected in text, text

@@ -1,7 +1,7 @@
 """Registers as gdb names, numbers and sizes them (gdb manual, appendix G.5.12, "i386 Features").
 
 gdb has flat addresses: where the code segment has a base, the instruction pointer is shown as the linear address, so
-that breakpoints and disassembly fit. The x87 registers are not read from the vCPU; gdb shows them as unavailable.
+that breakpoints and disassembly fit.
 """
 
 from __future__ import annotations
@@ -9,7 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from vm_core import NotSupported
+
 from .._accel import Vcpu, X86Regs, X86SpecialRegs
+from .fpu import SSE, X87, X87_CONTROL, FpuFile
 
 __all__ = ["LONG", "LONG_GENERAL", "PROTECTED", "REAL", "SEGMENTS", "SYSTEM", "Layout", "RegisterFile", "cpu_mode"]
 
@@ -33,8 +36,6 @@ LONG_GENERAL = (
 )
 _OLD_GENERAL = ("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi")
 SEGMENTS = ("cs", "ss", "ds", "es", "fs", "gs")
-_X87 = tuple(f"st{i}" for i in range(8))
-_X87_CONTROL = ("fctrl", "fstat", "ftag", "fiseg", "fioff", "foseg", "fooff", "fop")
 SYSTEM = ("cr0", "cr2", "cr3", "cr4", "cr8", "efer")
 _FLAGS = (
     '<flags id="i386_eflags" size="4">'
@@ -46,6 +47,16 @@ _FLAGS = (
         )
     )
     + "</flags>"
+)
+
+
+_VECTORS = (
+    '<vector id="v4f" type="ieee_single" count="4"/><vector id="v2d" type="ieee_double" count="2"/>'
+    '<vector id="v16i8" type="int8" count="16"/><vector id="v4i32" type="int32" count="4"/>'
+    '<vector id="v2i64" type="int64" count="2"/><union id="vec128">'
+    '<field name="v4_float" type="v4f"/><field name="v2_double" type="v2d"/><field name="v16_int8" type="v16i8"/>'
+    '<field name="v4_int32" type="v4i32"/><field name="v2_int64" type="v2i64"/>'
+    '<field name="uint128" type="uint128"/></union>'
 )
 
 
@@ -74,8 +85,15 @@ def _core(wide: bool) -> list[Register]:
         Register("rip" if wide else "eip", size, "code_ptr"),
         Register("eflags", 4, "i386_eflags"),
         *(Register(name, 4, "int32") for name in SEGMENTS),
-        *(Register(name, 10, "i387_ext") for name in _X87),
-        *(Register(name, 4, "int", "float") for name in _X87_CONTROL),
+        *(Register(name, 10, "i387_ext") for name in X87),
+        *(Register(name, 4, "int", "float") for name in X87_CONTROL),
+    ]
+
+
+def _sse(wide: bool) -> list[Register]:
+    return [
+        *(Register(name, 16, "vec128", "vector") for name in SSE[: 16 if wide else 8]),
+        Register("mxcsr", 4, "int32", "vector"),
     ]
 
 
@@ -96,19 +114,21 @@ class Layout:
     def registers(self) -> tuple[Register, ...]:
         """By gdb's number."""
         bases = [Register(name, 8, "int64") for name in ("fs_base", "gs_base")] if self.wide else []
-        return (*_core(self.wide), *bases, *self.system)
+        return (*_core(self.wide), *_sse(self.wide), *bases, *self.system)
 
     @cached_property
     def xml(self) -> str:
         """The target description."""
         core = "".join(register.xml for register in _core(self.wide))
+        sse = "".join(register.xml for register in _sse(self.wide))
         bases = "".join(register.xml for register in self.registers if register.name.endswith("_base"))
         segments = f'<feature name="org.gnu.gdb.i386.segments">{bases}</feature>' if bases else ""
         system = "".join(register.xml for register in self.system)
         return (
             '<?xml version="1.0"?><!DOCTYPE target SYSTEM "gdb-target.dtd"><target>'
             f"<architecture>{self.architecture}</architecture>"
-            f'<feature name="org.gnu.gdb.i386.core">{_FLAGS}{core}</feature>{segments}'
+            f'<feature name="org.gnu.gdb.i386.core">{_FLAGS}{core}</feature>'
+            f'<feature name="org.gnu.gdb.i386.sse">{_VECTORS}{sse}</feature>{segments}'
             f'<feature name="vm-accel.system">{system}</feature></target>'
         )
 
@@ -133,16 +153,17 @@ class RegisterFile:
         self._layout = layout
         self._regs: X86Regs = vcpu.regs
         self._sregs: X86SpecialRegs = vcpu.sregs
+        self._fpu = FpuFile(vcpu)
         self._written = [False, False]
 
     @property
     def _code_base(self) -> int:
         return 0 if cpu_mode(self._sregs) == "long" else self._sregs.cs.base
 
-    def get(self, name: str) -> int | None:
-        """The value, or None for a register that is not known here."""
-        if name in _X87 or name in _X87_CONTROL:
-            return None
+    def get(self, name: str) -> int:
+        """The value, of any width."""
+        if FpuFile.has(name):
+            return self._fpu.get(name)
         if name in SEGMENTS:
             selector: int = getattr(self._sregs, name).selector
             return selector
@@ -158,11 +179,14 @@ class RegisterFile:
         return general
 
     def set(self, register: Register, value: int) -> None:
-        """Change a register of this copy; what gdb is not shown (x87, upper halves) stays as it is."""
+        """Change a register of this copy; upper halves that gdb is not shown stay as they are."""
         name = register.name
         before = self.get(name)
         seen = (1 << 8 * register.size) - 1
-        if before is None or value == before & seen:
+        if value == before & seen:
+            return
+        if FpuFile.has(name):
+            self._fpu.set(name, value)
             return
         value |= before & ~seen
         special = name in SEGMENTS or name in SYSTEM or name.endswith("_base")
@@ -187,11 +211,13 @@ class RegisterFile:
             self._vcpu.regs = self._regs
         if self._written[1]:
             self._vcpu.sregs = self._sregs
+        self._fpu.store()
 
     def text(self, register: Register) -> bytes:
-        """As in a packet: hexadecimal, the lowest byte first; ``x`` for what is not known."""
-        value = self.get(register.name)
-        if value is None:
+        """As in a packet: hexadecimal, the lowest byte first; ``x`` for what the hypervisor does not show."""
+        try:
+            value = self.get(register.name)
+        except NotSupported:
             return b"xx" * register.size
         return (value & (1 << 8 * register.size) - 1).to_bytes(register.size, "little").hex().encode()
 
