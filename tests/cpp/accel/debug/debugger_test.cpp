@@ -319,7 +319,7 @@ TEST_P(Debugging, VcpusTakeTurns) {
 TEST_P(Debugging, InterruptsAreSeenOnce) {
   const std::uint8_t forever[] = {0xEB, 0xFE};
   memory_->write(code_at, forever, sizeof forever);
-  constexpr int rounds = 200;
+  constexpr int rounds = 50;
   std::atomic<int> seen{0};
   std::thread interrupter([&] {
     for (int i = 0; i < rounds; ++i) {
