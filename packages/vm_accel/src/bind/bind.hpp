@@ -53,3 +53,7 @@ void bind_boot(pybind11::module_& module);
 void bind_machine(pybind11::module_& module);
 void add_run_loop(VcpuType& type);
 void add_run_loop(VmType& type);
+void bind_guest_debug(pybind11::module_& module);
+void add_guest_debug(VcpuType& type);
+void bind_debugger(pybind11::module_& module);  ///< after Vm and Hypervisor
+void add_address_space(VmType& type);

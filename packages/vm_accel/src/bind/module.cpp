@@ -45,5 +45,9 @@ PYBIND11_MODULE(_accel, module, pybind11::mod_gil_not_used()) {
   add_run_loop(vm);
   bind_boot(module);
   bind_machine(module);
+  bind_guest_debug(module);
+  add_guest_debug(vcpu);
+  bind_debugger(module);
+  add_address_space(vm);
   module.attr("__version__") = VM_VERSION;
 }

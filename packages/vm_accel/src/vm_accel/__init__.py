@@ -5,15 +5,27 @@
 ...     assert backend.works or backend.reason
 """
 
-from . import boot, devices, exits, kvm
+from . import (
+    boot,
+    devices,
+    exits,
+    gdb,
+    kvm,
+)
 from ._accel import (
+    Breakpoint,
     CoalescedZone,
     CpuidEntry,
     CpuidTable,
+    DebugAbilities,
+    Debugger,
+    DebugSupport,
     DeviceAttributes,
     DeviceBus,
     EventFd,
     GsiRoute,
+    GuestDebug,
+    HardwareBreakpoint,
     Hypervisor,
     Interrupts,
     IoapicRedirection,
@@ -37,10 +49,12 @@ from ._accel import (
     PitChannel,
     PitState,
     Registers,
+    Stop,
     StopRequest,
     Vcpu,
     Vm,
     VmClock,
+    Watchpoint,
     X86DebugRegs,
     X86DescriptorTable,
     X86Events,
@@ -60,8 +74,12 @@ from ._accel import (
     create_hypervisor,
     msr_name,
     msr_names,
+    probe_debug,
 )
-from .backends import Backend, available_backends
+from .backends import (
+    Backend,
+    available_backends,
+)
 from .exits import (
     BusLock,
     Debug,
@@ -89,22 +107,35 @@ from .exits import (
     WrMsr,
 )
 from .exits import Exception as Exception
-from .kvm import KvmInfo, probe
+from .gdb import (
+    GdbServer,
+)
+from .kvm import (
+    KvmInfo,
+    probe,
+)
 
 __all__ = [
     "Backend",
+    "Breakpoint",
     "BusLock",
     "CoalescedZone",
     "CpuidEntry",
     "CpuidTable",
     "Debug",
+    "DebugAbilities",
+    "DebugSupport",
+    "Debugger",
     "DeviceAttributes",
     "DeviceBus",
     "DirtyRingFull",
     "EventFd",
     "Exit",
     "FailEntry",
+    "GdbServer",
     "GsiRoute",
+    "GuestDebug",
+    "HardwareBreakpoint",
     "Hlt",
     "Hypercall",
     "Hypervisor",
@@ -144,6 +175,7 @@ __all__ = [
     "Registers",
     "SetTpr",
     "Shutdown",
+    "Stop",
     "StopRequest",
     "SystemEvent",
     "Timeout",
@@ -151,6 +183,7 @@ __all__ = [
     "Vcpu",
     "Vm",
     "VmClock",
+    "Watchpoint",
     "WrMsr",
     "X86DebugRegs",
     "X86DescriptorTable",
@@ -173,8 +206,10 @@ __all__ = [
     "create_hypervisor",
     "devices",
     "exits",
+    "gdb",
     "kvm",
     "msr_name",
     "msr_names",
     "probe",
+    "probe_debug",
 ]
