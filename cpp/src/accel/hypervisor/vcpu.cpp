@@ -227,4 +227,13 @@ Vcpu::Held<Capabilities> Vcpu::capabilities() {
   return {std::move(use), *capabilities};
 }
 
+Vcpu::Held<GuestDebug> Vcpu::guest_debug() {
+  Use use(*this);
+  GuestDebug* debug = backend_->guest_debug();
+  if (debug == nullptr) {
+    throw NotSupported(name_of(id_) + " cannot be debugged: this backend has no breakpoints (KVM_CAP_SET_GUEST_DEBUG)");
+  }
+  return {std::move(use), *debug};
+}
+
 }  // namespace vm::accel

@@ -19,13 +19,23 @@ PYBIND11_MODULE(_accel, module, pybind11::mod_gil_not_used()) {
   bind_x86_msrs(module);
   bind_x86_state(module);
   bind_state(module);
+  bind_event_fd(module);
+  bind_irq_routing(module);
+  bind_x86_irqchip(module);
+  bind_interrupts(module);
+  bind_io_events(module);
+  bind_exit_policy(module);
   VcpuType vcpu = bind_vcpu(module);
   add_x86_registers(vcpu);
   add_x86_msrs(vcpu);
   add_x86_state(vcpu);
   add_state(vcpu);
+  add_vcpu_interrupts(vcpu);
   VmType vm = bind_vm(module);
   add_vm_state(vm);
+  add_interrupts(vm);
+  add_io_events(vm);
+  add_exit_policy(vm);
   HypervisorType hypervisor = bind_hypervisor(module);
   add_hypervisor_state(hypervisor);
   bind_scripted(module);
@@ -35,5 +45,9 @@ PYBIND11_MODULE(_accel, module, pybind11::mod_gil_not_used()) {
   add_run_loop(vm);
   bind_boot(module);
   bind_machine(module);
+  bind_guest_debug(module);
+  add_guest_debug(vcpu);
+  bind_debugger(module);
+  add_address_space(vm);
   module.attr("__version__") = VM_VERSION;
 }

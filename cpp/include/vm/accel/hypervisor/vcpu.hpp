@@ -103,6 +103,8 @@ class Vcpu {
   Held<VcpuState> state();
   /// Throws NotSupported where the backend has nothing to ask for.
   Held<Capabilities> capabilities();
+  /// Single steps and breakpoints. Throws NotSupported where the backend has none.
+  Held<GuestDebug> guest_debug();
 
  private:
   static constexpr std::uint32_t busy = 1;
