@@ -68,8 +68,8 @@ def test_devices_of_the_library_need_no_python() -> None:
         output = BufferSink()
         bus = DeviceBus()
         bus.add_ports(0x80, 1, Serial(output), "console")
-        real_mode_vcpu(vm, with_memory(vm), PRINT_HI)
-        assert vm.run_loop(bus).exit == Hlt()
+        vcpu = real_mode_vcpu(vm, with_memory(vm), PRINT_HI)
+        assert vm.run_loop(bus).exit == Hlt() and vcpu.exit_counts["IoOut"] == 2
         assert output.data == b"hi"
         (used,) = bus.ranges
         assert (used.space, used.base, used.size, used.name, used.traffic.writes) == ("port", 0x80, 1, "console", 2)
@@ -84,19 +84,18 @@ def test_what_a_device_raises_reaches_the_caller() -> None:
 
     with kvm_vm() as vm:
         memory = with_memory(vm)
-        real_mode_vcpu(vm, memory, FOREVER)
-        real_mode_vcpu(vm, memory, PRINT_HI, at=0x2000)
+        vcpus = [real_mode_vcpu(vm, memory, FOREVER), real_mode_vcpu(vm, memory, PRINT_HI, at=0x2000)]
         with pytest.raises(LookupError, match="no such register"):
             vm.run_loop({0x80: Broken()}, timeout=10)
         with pytest.raises(TypeError, match="must return an int"):
             real_mode_vcpu(vm, memory, bytes([0xE4, 0x10]), at=0x3000).run_loop({0x10: Recorder("x")})  # type: ignore[arg-type]
+        assert not any(vcpu.closed for vcpu in vcpus)
 
 
 def test_a_loop_ends_by_request_timeout_and_ctrl_c() -> None:
     with kvm_vm() as vm:
         memory = with_memory(vm)
-        real_mode_vcpu(vm, memory, FOREVER)
-        real_mode_vcpu(vm, memory, FOREVER, at=0x2000)
+        vcpus = [real_mode_vcpu(vm, memory, FOREVER, at=at) for at in (0x1000, 0x2000)]
         assert vm.run_loop({}, timeout=0.02).exit == Timeout()
         stop = StopRequest()
         other = threading.Thread(target=stop.request, args=("exit", 5, "a thread"))
@@ -111,6 +110,7 @@ def test_a_loop_ends_by_request_timeout_and_ctrl_c() -> None:
         with pytest.raises(KeyboardInterrupt):
             vm.run_loop({})
         assert vm.run_loop({}, timeout=0.02).exit == Timeout()
+        assert len(vcpus) == len(vm.vcpus)
         with pytest.raises(InvalidConfig, match="cancelled"):
             stop.request("crash")  # type: ignore[arg-type]
 

@@ -72,7 +72,7 @@ void bind_modes(py::module_& module) {
         boot::write_gdt(memory, gdt.value, tss.value, stack.value, ports);
       },
       "memory"_a, "gdt"_a = Unsigned{boot::place::gdt}, "tss"_a = Unsigned{boot::place::tss}, "stack"_a = Unsigned{},
-      "ports"_a = false, "ports"_a = false,
+      "ports"_a = false,
       "Write a segment table with flat segments (selectors 0x08 32-bit code, 0x10 64-bit code, 0x18 data, 0x23 and "
       "0x2b for the user, 0x30 task) and a task state whose stack for exceptions out of privilege 3 is ``stack``. With "
       "``ports`` it lets user code use all ports.");

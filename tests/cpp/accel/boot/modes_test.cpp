@@ -104,14 +104,14 @@ TEST_F(Modes, TheSupervisorRunsIn64Bits) {
 }
 
 TEST_F(Modes, TheUserCountsAndUsesPorts) {
-  // mov ecx, 100000000; dec ecx; jnz; mov al, cs; out 0x80, al
-  write(0x10000, {0xB9, 0x00, 0xE1, 0xF5, 0x05, 0xFF, 0xC9, 0x75, 0xFC, 0x8C, 0xC8, 0xE6, 0x80});
+  // mov ecx, 100000000; dec ecx; jnz; mov al, 7; out 0x80, al
+  write(0x10000, {0xB9, 0x00, 0xE1, 0xF5, 0x05, 0xFF, 0xC9, 0x75, 0xFC, 0xB0, 0x07, 0xE6, 0x80});
   LongModeOptions options;
   options.privilege = 3;
   enter_long_mode(memory_, *vcpu_, 0x10000, 0x20000, options);
   const Exit exit = run();
   ASSERT_TRUE(std::holds_alternative<IoOut>(exit)) << exit_name(exit);
-  EXPECT_EQ(std::to_integer<int>(*std::get<IoOut>(exit).data), selector::user_code64);
+  EXPECT_EQ(std::to_integer<int>(*std::get<IoOut>(exit).data), 7);
   EXPECT_EQ(vcpu_->x86()->regs().rcx, 0U);
 }
 

@@ -52,6 +52,7 @@ class RunLoop : public testing::Test {
     X86Regs regs;
     regs.rip = at;
     vcpu->x86()->set_regs(regs);
+    vcpus_.push_back(vcpu);
     return vcpu;
   }
 
@@ -66,6 +67,7 @@ class RunLoop : public testing::Test {
   std::shared_ptr<BufferSink> output_ = std::make_shared<BufferSink>();
   std::shared_ptr<StopRequest> stop_ = std::make_shared<StopRequest>();
   DeviceBus bus_;
+  std::vector<std::shared_ptr<Vcpu>> vcpus_;  // a VM does not keep them
 };
 
 const std::vector<std::uint8_t> forever = {0xEB, 0xFE};  // jmp $
