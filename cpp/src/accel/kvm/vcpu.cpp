@@ -31,6 +31,7 @@ KvmVcpu::KvmVcpu(unsigned id, std::shared_ptr<KvmVm> vm)
 #if defined(__x86_64__)
       x86_(fd_.get(), *vm_, area()),
       interrupts_(*vm_, fd_.get(), area()),
+      debug_(fd_.get(), vm_->capability(KVM_CAP_SET_GUEST_DEBUG2)),
 #endif
       state_(fd_.get(), vm_->fd()),
       capabilities_(vm_->fd(), fd_.get()) {

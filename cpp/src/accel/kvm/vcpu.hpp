@@ -8,6 +8,7 @@
 
 #include "abi.hpp"
 #include "capability_set.hpp"
+#include "guest_debug.hpp"
 #include "thread_signal.hpp"
 #include "vcpu_interrupts.hpp"
 #include "vcpu_state.hpp"
@@ -34,6 +35,7 @@ class KvmVcpu final : public VcpuBackend {
 #if defined(__x86_64__)
   X86State* x86() noexcept override { return &x86_; }
   VcpuInterrupts* interrupts() noexcept override { return &interrupts_; }
+  GuestDebug* guest_debug() noexcept override { return &debug_; }
 #endif
   VcpuState* state() noexcept override {
     forget_copies();  // it can write any register
@@ -61,6 +63,7 @@ class KvmVcpu final : public VcpuBackend {
 #if defined(__x86_64__)
   KvmX86State x86_;
   KvmVcpuInterrupts interrupts_;
+  KvmGuestDebug debug_;
 #endif
   KvmVcpuState state_;
   CapabilitySet capabilities_;

@@ -4,45 +4,19 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include <algorithm>
-#include <chrono>
-#include <cmath>
 #include <memory>
 #include <optional>
 #include <string>
 
 #include "bind.hpp"
 #include "exit_object.hpp"
-#include "vm/core/error.hpp"
+#include "run_time.hpp"
 
 namespace py = pybind11;
 using namespace py::literals;
 using namespace vm::accel;
-using std::chrono::nanoseconds;
 
 namespace {
-
-/// Lets Python's signal handlers run while a guest does.
-class PythonSignals final : public SignalCheck {
- public:
-  void check() override {
-    const py::gil_scoped_acquire gil;
-    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-  }
-  nanoseconds interval() const noexcept override { return std::chrono::milliseconds(200); }
-};
-
-/// By hand, because pybind11 would try all conversions twice for an integer.
-std::optional<nanoseconds> timeout_from(const py::object& timeout) {
-  if (timeout.is_none()) return {};
-  const double seconds = PyFloat_AsDouble(timeout.ptr());
-  if (seconds == -1 && PyErr_Occurred() != nullptr) throw py::error_already_set();
-  if (seconds == HUGE_VAL) return {};
-  if (!(seconds >= 0))
-    throw vm::InvalidConfig("a timeout is a number of seconds from 0 up, got " + std::to_string(seconds));
-  constexpr double longest = 9e9;  // seconds whose nanoseconds still fit 64 bits
-  return nanoseconds(static_cast<std::int64_t>(std::min(seconds, longest) * 1e9));
-}
 
 py::object run(const std::shared_ptr<Vcpu>& self, const py::object& timeout) {
   PythonSignals signals;

@@ -23,6 +23,7 @@ class IoEvents;
 class KernelDevice;
 class VcpuInterrupts;
 class X86Irqchip;
+class GuestDebug;
 class X86State;
 enum class KernelDeviceKind : std::uint32_t;
 class Capabilities;
@@ -67,6 +68,7 @@ class VcpuBackend {
   virtual VcpuInterrupts* interrupts() noexcept { return nullptr; }
   virtual VcpuState* state() noexcept { return nullptr; }
   virtual Capabilities* capabilities() noexcept { return nullptr; }
+  virtual GuestDebug* guest_debug() noexcept { return nullptr; }
 };
 
 /// One virtual machine. Any thread; calls that change it are serialized by the front.
