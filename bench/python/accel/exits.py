@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from vm_accel import Hlt, IoOut, Vcpu, X86Segment, X86SpecialRegs, create_hypervisor
 from vm_accel.testing import Loop, ScriptedHypervisor
@@ -120,6 +122,27 @@ def first_exits(count: int) -> float:
     return time.thread_time() - started
 
 
+def measure_leftovers(section: results.Section) -> None:
+    """What is left of this process's descriptors and memory by VMs that were created, run once and closed."""
+    count = 500 if section.quick else 10_000
+    first_exits(100)  # what the allocator keeps anyway
+    rows = [_held()]
+    seconds = first_exits(count)
+    rows.append(_held())
+    lines = ["| | descriptors | resident, KiB |", "|---|--:|--:|"]
+    for name, (descriptors, resident) in zip(("before", f"after {count:,} VMs"), rows, strict=True):
+        lines.append(f"| {name} | {descriptors} | {resident >> 10:,} |")
+    section.add("VMs created, run to their first exit and closed", "\n".join(lines))
+    section.targets.append(results.Target(f"descriptors left by {count:,} VMs", rows[1][0] - rows[0][0], 0))
+    section.data["leftovers"] = {"vms": count, "seconds": seconds, "before": rows[0], "after": rows[1]}
+
+
+def _held() -> tuple[int, int]:
+    """Open descriptors and resident bytes of this process."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return len(os.listdir("/proc/self/fd")), pages * os.sysconf("SC_PAGESIZE")
+
+
 def measure_kvm(section: results.Section) -> None:
     """Rows that need a guest."""
     rounds, sample = (5, 0.02) if section.quick else (31, 0.2)
@@ -143,6 +166,7 @@ def measure_kvm(section: results.Section) -> None:
         ]
         timings = race(rows, rounds=rounds, sample_seconds=0)
     section.add("Whole guests", results.timing_table(timings), timings)
+    measure_leftovers(section)
 
 
 def main() -> None:

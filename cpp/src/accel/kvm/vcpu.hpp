@@ -35,7 +35,10 @@ class KvmVcpu final : public VcpuBackend {
 #if defined(__x86_64__)
   X86State* x86() noexcept override { return &x86_; }
   VcpuInterrupts* interrupts() noexcept override { return &interrupts_; }
-  GuestDebug* guest_debug() noexcept override { return &debug_; }
+  GuestDebug* guest_debug() noexcept override {
+    forget_copies();  // stepping hides the trap flag of the guest
+    return &debug_;
+  }
 #endif
   VcpuState* state() noexcept override {
     forget_copies();  // it can write any register
