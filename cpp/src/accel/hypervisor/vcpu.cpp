@@ -197,4 +197,29 @@ Vcpu::Held<X86State> Vcpu::x86() {
   return {std::move(use), *state};
 }
 
+std::shared_ptr<const SavedState> Vcpu::save_state() {
+  const Use use(*this);
+  require_answered("save");
+  return states().save();
+}
+
+void Vcpu::prepare_state(const std::shared_ptr<const SavedState>& state) {
+  const Use use(*this);
+  states().prepare(state);
+}
+
+void Vcpu::restore_state() {
+  const Use use(*this);
+  states().restore();
+  exit_ = Interrupted{};
+  answered_ = true;
+  ++exits_;  // objects that remember the exit before must not answer it any more
+}
+
+VcpuStates& Vcpu::states() {
+  VcpuStates* states = backend_->states();
+  if (states == nullptr) throw NotSupported("this hypervisor cannot save and restore a vCPU; use the backend \"kvm\"");
+  return *states;
+}
+
 }  // namespace vm::accel

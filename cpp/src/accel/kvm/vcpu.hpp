@@ -13,6 +13,9 @@
 #include "vm/mem/guest/mapping.hpp"
 #include "vm/mem/guest/unique_fd.hpp"
 #include "x86_state.hpp"
+#if defined(__x86_64__)
+#include "x86_states.hpp"
+#endif
 
 namespace vm::accel::kvm {
 
@@ -28,11 +31,24 @@ class KvmVcpu final : public VcpuBackend {
   void complete() override;
 #if defined(__x86_64__)
   X86State* x86() noexcept override { return &x86_; }
+  VcpuStates* states() noexcept override { return &states_; }
 #endif
 
- private:
+  const KvmVm& vm() const noexcept { return *vm_; }
+  int fd() const noexcept { return fd_.get(); }
   kvm_run& area() const noexcept { return *reinterpret_cast<kvm_run*>(pages_.at(0)); }
+  /// KVM_SYNC_X86_*: what an entry takes from the shared area when asked.
+  std::uint64_t synchronized_fields() const noexcept { return synchronized_fields_; }
 
+  /// KVM_RUN that comes back before the guest runs; what the last exit left to do is done. True: doing that led to the
+  /// next exit.
+  bool enter_and_return();
+  /// `complete` found the next exit, which `enter` will return.
+  bool has_early_exit() const noexcept { return early_exit_; }
+  /// Drops what the last exit left to do. Changes registers and memory: for a guest whose state is replaced.
+  void discard_exit();
+
+ private:
   const std::shared_ptr<KvmVm> vm_;  // goes last: the kernel's VM lives as long as the mapping
   const mem::UniqueFd fd_;
   const std::size_t area_size_;
@@ -40,7 +56,11 @@ class KvmVcpu final : public VcpuBackend {
   ThreadSignal signal_;
 #if defined(__x86_64__)
   KvmX86State x86_;
+  KvmX86VcpuStates states_{*this};
 #endif
+  const std::uint64_t synchronized_fields_;
+  bool unfinished_ = false;  // the last exit may have left something to do
+  bool early_exit_ = false;
 };
 
 }  // namespace vm::accel::kvm

@@ -5,8 +5,12 @@
 #include <cstdint>
 #include <memory>
 
+#include "dirty_pages.hpp"
 #include "vm/accel/hypervisor/backend.hpp"
 #include "vm/mem/guest/unique_fd.hpp"
+#if defined(__x86_64__)
+#include "x86_states.hpp"
+#endif
 
 namespace vm::accel::kvm {
 
@@ -37,6 +41,12 @@ class KvmVm final : public VmBackend {
   std::uint64_t page_size() const noexcept override { return page_size_; }
   std::size_t max_slots() const noexcept override;
 
+  DirtyPages* dirty_pages() noexcept override { return &dirty_; }
+#if defined(__x86_64__)
+  VmStates* states() noexcept override { return &states_; }
+#endif
+
+  KvmDirtyPages& dirty() noexcept { return dirty_; }
   int fd() const noexcept { return fd_.get(); }
   const System& system() const noexcept { return *system_; }
   /// KVM_CHECK_EXTENSION asked of the VM, which may know better than the system.
@@ -48,6 +58,10 @@ class KvmVm final : public VmBackend {
   const std::shared_ptr<const System> system_;
   const mem::UniqueFd fd_;
   const std::uint64_t page_size_;
+  KvmDirtyPages dirty_{*this};
+#if defined(__x86_64__)
+  KvmX86VmStates states_{*this};
+#endif
 };
 
 }  // namespace vm::accel::kvm

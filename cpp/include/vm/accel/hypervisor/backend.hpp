@@ -17,6 +17,9 @@
 
 namespace vm::accel {
 
+class DirtyPages;
+class VcpuStates;
+class VmStates;
 class X86State;
 
 enum class Architecture : std::uint8_t { x86_64, aarch64, riscv64 };
@@ -50,6 +53,7 @@ class VcpuBackend {
   virtual void complete() = 0;
 
   virtual X86State* x86() noexcept { return nullptr; }
+  virtual VcpuStates* states() noexcept { return nullptr; }
 };
 
 /// One virtual machine. Any thread; calls that change it are serialized by the front.
@@ -68,6 +72,9 @@ class VmBackend {
   virtual std::uint64_t page_size() const noexcept = 0;
   /// How many slots a VM can have.
   virtual std::size_t max_slots() const noexcept = 0;
+
+  virtual DirtyPages* dirty_pages() noexcept { return nullptr; }
+  virtual VmStates* states() noexcept { return nullptr; }
 
   /// The slots that the front has added. Here, so that the memory outlives the last vCPU that could touch it.
   SlotTable slots;
