@@ -226,8 +226,17 @@ def install_packages(session: nox.Session, **definitions: str) -> None:
 
 def run_pytest(session: nox.Session, *arguments: str, **environment: str) -> None:
     """Run Python tests; the summary and the report list what was skipped and why."""
-    report = REPORTS / f"{session.name}-python.xml"
-    session.run("python", "-m", "pytest", f"--junitxml={report}", *arguments, env=environment)
+    _run_pytest(session, "python", *arguments, **environment)
+
+
+def run_conformance(session: nox.Session, **environment: str) -> None:
+    """Run the suite that every hypervisor has to pass, without its long tests."""
+    _run_pytest(session, "conformance", "-m", "not slow", "tests/conformance", **environment)
+
+
+def _run_pytest(session: nox.Session, report: str, *arguments: str, **environment: str) -> None:
+    junit = REPORTS / f"{session.name}-{report}.xml"
+    session.run("python", "-m", "pytest", f"--junitxml={junit}", *arguments, env=environment)
 
 
 # --- Sessions --------------------------------------------------------------------------------------------------------
@@ -250,6 +259,8 @@ def tests(session: nox.Session) -> None:
     install_packages(session)
     folders = {"VM_TEST_BUILD_TREE": str(tree), "VM_TEST_PYBIND11": str(shared_pybind11())}
     run_pytest(session, *(session.posargs or ["tests/python"]), **folders)
+    if not session.posargs:
+        run_conformance(session)
     session.run("python", "-m", "pytest", "-q", "--doctest-modules", "--pyargs", *MODULES)
 
 
@@ -291,7 +302,10 @@ def asan(session: nox.Session) -> None:
     paths = [session.run("g++", f"-print-file-name={name}", external=True, silent=True) for name in names]
     preload = " ".join(str(path).strip() for path in paths)
     options = ("-m", "not slow", *LOOSE_ENDS, *(session.posargs or ["tests/python"]))
-    run_pytest(session, *options, LD_PRELOAD=preload, ASAN_OPTIONS="detect_leaks=0", PYTHONMALLOC="malloc")
+    instrumented = {"LD_PRELOAD": preload, "ASAN_OPTIONS": "detect_leaks=0", "PYTHONMALLOC": "malloc"}
+    run_pytest(session, *options, **instrumented)
+    if not session.posargs:
+        run_conformance(session, **instrumented)
 
 
 @nox.session

@@ -113,6 +113,18 @@ def test_answers_are_checked() -> None:
         assert vcpu.regs.rax & 0xFF == 9
 
 
+def test_a_vcpu_keeps_its_machine() -> None:
+    with kvm_vm() as vm:
+        memory = GuestMemory.anonymous(1 << 20)
+        vm.map(memory)
+        vcpu = real_mode_vcpu(vm, memory, HALT)
+    assert vcpu.closed  # the machine was closed, not forgotten
+    hypervisor = create_hypervisor()
+    vcpu = hypervisor.create_vm().create_vcpu()
+    gc.collect()
+    assert vcpu.regs.rflags == 2
+
+
 def test_closing_is_final_and_safe() -> None:
     with kvm_vm() as vm:
         vcpu = vm.create_vcpu()

@@ -1,5 +1,6 @@
 #include "vm/accel/hypervisor/backend.hpp"
 
+#include "vm/accel/hypervisor/kernel_device.hpp"
 #include "vm/core/error.hpp"
 
 namespace vm::accel {
@@ -15,6 +16,11 @@ const char* architecture_name(Architecture architecture) noexcept {
 
 void VcpuBackend::refuse(const Exit& exit) {
   throw NotSupported(std::string("this hypervisor cannot make ") + exit_name(exit) + " fail in the guest");
+}
+
+std::shared_ptr<KernelDevice> VmBackend::create_device(KernelDeviceKind kind) {
+  throw NotSupported("this hypervisor has no devices of its own, asked for kind " +
+                     std::to_string(static_cast<std::uint32_t>(kind)));
 }
 
 }  // namespace vm::accel

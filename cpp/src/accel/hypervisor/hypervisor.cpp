@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "facet.hpp"
 #include "vm/core/error.hpp"
 
 namespace vm::accel {
@@ -33,6 +34,14 @@ std::shared_ptr<Vm> Hypervisor::create_vm() {
   vms_.erase(std::remove_if(vms_.begin(), vms_.end(), [](const auto& old) { return old.expired(); }), vms_.end());
   vms_.push_back(vm);
   return vm;
+}
+
+std::shared_ptr<X86System> Hypervisor::x86() const {
+  return facet_of(backend(), &HypervisorBackend::x86, "this hypervisor runs no x86 guests");
+}
+
+std::shared_ptr<Capabilities> Hypervisor::capabilities() const {
+  return facet_of(backend(), &HypervisorBackend::capabilities, "this backend has no capabilities to ask for");
 }
 
 void Hypervisor::close() noexcept {

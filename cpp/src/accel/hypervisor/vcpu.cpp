@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <string>
 
+#include "vm/accel/hypervisor/capabilities.hpp"
+#include "vm/accel/hypervisor/vcpu_interrupts.hpp"
+#include "vm/accel/hypervisor/vcpu_state.hpp"
 #include "vm/accel/hypervisor/x86_state.hpp"
 #include "vm/core/error.hpp"
 
@@ -97,8 +100,9 @@ void Vcpu::require_answered(const char* what) const {
 
 const Exit& Vcpu::last_exit() const { return exit_; }
 
-const Exit& Vcpu::run(const RunOptions& options) {
-  const Use use(*this);
+const Exit& Vcpu::run(const RunOptions& options) { return run(Use(*this), options); }
+
+const Exit& Vcpu::run(const Use& /*held*/, const RunOptions& options) {
   require_answered("run");
   if (measured_.load(std::memory_order_relaxed)) {
     const Clock::time_point start = Clock::now();
@@ -119,34 +123,38 @@ const Exit& Vcpu::run(const RunOptions& options) {
 
 void Vcpu::enter_until_exit(const RunOptions& options) {
   const Clock::time_point never = Clock::time_point::max();
-  Clock::time_point deadline = never;
-  if (options.timeout) {
-    const Clock::time_point now = Clock::now();
-    deadline = *options.timeout < never - now ? now + *options.timeout : never;
-  }
+  const bool timed = options.timeout || options.signals != nullptr;
+  Clock::time_point now = timed ? Clock::now() : Clock::time_point();  // reading the clock is half of a short run
+  const Clock::time_point deadline = options.timeout && *options.timeout < never - now ? now + *options.timeout : never;
   for (;;) {
     Clock::time_point look = deadline;
-    if (options.signals != nullptr) look = std::min(look, Clock::now() + options.signals->interval());
+    if (options.signals != nullptr) look = std::min(look, now + options.signals->interval());
     if (look != never) watch_until(look);
     // Acquire: what the kicking thread wrote before is visible to the one that sees the kick.
     if (kicked_.load(std::memory_order_relaxed) && kicked_.exchange(false, std::memory_order_acquire)) {
-      exit_ = Interrupted{};
+      interrupt_with(Interrupted{});
       break;
     }
     if (backend_->enter(exit_)) break;
     if ((use_.load(std::memory_order_acquire) & closing) != 0)
       throw ClosedError(name_of(id_) + " was closed while it was running");
     if (kicked_.exchange(false, std::memory_order_seq_cst)) {
-      exit_ = Interrupted{};
+      interrupt_with(Interrupted{});
       break;
     }
-    if (deadline != never && Clock::now() >= deadline) {
-      exit_ = Timeout{};
+    if (timed) now = Clock::now();
+    if (now >= deadline) {
+      interrupt_with(Timeout{});
       break;
     }
     if (options.signals != nullptr) options.signals->check();
   }
   if (watched_) watchdog_->disarm(entry_);
+}
+
+void Vcpu::interrupt_with(const Exit& exit) {
+  exit_ = exit;
+  backend_->interrupted(exit_);
 }
 
 void Vcpu::watch_until(Clock::time_point deadline) {
@@ -197,29 +205,50 @@ Vcpu::Held<X86State> Vcpu::x86() {
   return {std::move(use), *state};
 }
 
+Vcpu::Held<VcpuInterrupts> Vcpu::interrupts() {
+  Use use(*this);
+  VcpuInterrupts* facet = backend_->interrupts();
+  if (facet == nullptr) throw NotSupported("this hypervisor gives no interrupts to " + name_of(id_) + " by hand");
+  return {std::move(use), *facet};
+}
+
+Vcpu::Held<VcpuState> Vcpu::state() {
+  Use use(*this);
+  VcpuState* state = backend_->state();
+  if (state == nullptr) throw NotSupported(name_of(id_) + ": this backend shows no state beside the registers");
+  return {std::move(use), *state};
+}
+
+Vcpu::Held<Capabilities> Vcpu::capabilities() {
+  Use use(*this);
+  Capabilities* capabilities = backend_->capabilities();
+  if (capabilities == nullptr) throw NotSupported(name_of(id_) + ": this backend has no capabilities to ask for");
+  return {std::move(use), *capabilities};
+}
+
 std::shared_ptr<const SavedState> Vcpu::save_state() {
   const Use use(*this);
   require_answered("save");
-  return states().save();
+  return saver().save();
 }
 
 void Vcpu::prepare_state(const std::shared_ptr<const SavedState>& state) {
   const Use use(*this);
-  states().prepare(state);
+  saver().prepare(state);
 }
 
 void Vcpu::restore_state() {
   const Use use(*this);
-  states().restore();
+  saver().restore();
   exit_ = Interrupted{};
   answered_ = true;
   ++exits_;  // objects that remember the exit before must not answer it any more
 }
 
-VcpuStates& Vcpu::states() {
-  VcpuStates* states = backend_->states();
-  if (states == nullptr) throw NotSupported("this hypervisor cannot save and restore a vCPU; use the backend \"kvm\"");
-  return *states;
+VcpuSaver& Vcpu::saver() {
+  VcpuSaver* saver = backend_->saver();
+  if (saver == nullptr) throw NotSupported("this hypervisor cannot save and restore a vCPU; use the backend \"kvm\"");
+  return *saver;
 }
 
 }  // namespace vm::accel

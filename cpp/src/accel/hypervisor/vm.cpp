@@ -4,6 +4,12 @@
 #include <string>
 #include <utility>
 
+#include "facet.hpp"
+#include "vm/accel/hypervisor/exit_policy.hpp"
+#include "vm/accel/hypervisor/interrupts.hpp"
+#include "vm/accel/hypervisor/io_events.hpp"
+#include "vm/accel/hypervisor/kernel_device.hpp"
+#include "vm/accel/hypervisor/x86_irqchip.hpp"
 #include "vm/core/error.hpp"
 
 namespace vm::accel {
@@ -40,7 +46,7 @@ Vm::Vm(std::shared_ptr<HypervisorBackend> hypervisor, std::shared_ptr<VmBackend>
   if (backend_->dirty_pages() != nullptr) dirty_log_ = std::make_shared<DirtyLog>(backend_);
 }
 
-Vm::~Vm() { close(); }
+Vm::~Vm() = default;
 
 std::shared_ptr<VmBackend> Vm::backend() const {
   const std::lock_guard<std::mutex> lock(mutex_);
@@ -179,6 +185,33 @@ std::vector<std::shared_ptr<Vcpu>> Vm::vcpus() const {
 
 Architecture Vm::architecture() const { return hypervisor_->architecture(); }
 
+std::shared_ptr<Interrupts> Vm::interrupts() const {
+  return facet_of(backend(), &VmBackend::interrupts, "this hypervisor has no interrupt controllers");
+}
+
+std::shared_ptr<X86Irqchip> Vm::x86_irqchip() const {
+  return facet_of(backend(), &VmBackend::x86_irqchip,
+                  "this hypervisor has no controllers of a PC: its VMs are of another architecture");
+}
+
+std::shared_ptr<IoEvents> Vm::io_events() const {
+  return facet_of(backend(), &VmBackend::io_events, "this hypervisor has no accesses that end in it without an exit");
+}
+
+std::shared_ptr<ExitPolicy> Vm::exit_policy() const {
+  return facet_of(backend(), &VmBackend::exit_policy, "this hypervisor has no choice of what exits");
+}
+
+std::shared_ptr<KernelDevice> Vm::create_device(KernelDeviceKind kind) const { return backend()->create_device(kind); }
+
+std::shared_ptr<X86VmState> Vm::x86() const {
+  return facet_of(backend(), &VmBackend::x86, "this VM has no x86 state: it is of another architecture");
+}
+
+std::shared_ptr<Capabilities> Vm::capabilities() const {
+  return facet_of(backend(), &VmBackend::capabilities, "this VM's backend has no capabilities to ask for");
+}
+
 void Vm::close() noexcept {
   std::vector<std::weak_ptr<Vcpu>> vcpus;
   std::vector<std::shared_ptr<Vcpu>> kept;
@@ -214,11 +247,11 @@ void Vm::mark_dirty(std::uint64_t paddr, std::uint64_t size) { dirty_log()->mark
 
 void Vm::write(std::uint64_t paddr, const void* source, std::uint64_t size) { dirty_log()->write(paddr, source, size); }
 
-std::shared_ptr<VmStates> Vm::states() const {
+std::shared_ptr<VmSaver> Vm::saver() const {
   const std::shared_ptr<VmBackend> backend = this->backend();
-  VmStates* states = backend->states();
-  if (states == nullptr) throw NotSupported(hypervisor_->name() + " cannot save and restore a VM");
-  return {backend, states};
+  VmSaver* saver = backend->saver();
+  if (saver == nullptr) throw NotSupported(hypervisor_->name() + " cannot save and restore a VM");
+  return {backend, saver};
 }
 
 std::shared_ptr<Vm> Vm::sibling() const {

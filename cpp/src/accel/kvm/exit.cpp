@@ -89,7 +89,9 @@ Exit read_exit(kvm_run& area, std::size_t size) noexcept {
     case KVM_EXIT_X86_WRMSR: return WrMsr{area.msr.index, area.msr.data, area.msr.reason};
     case KVM_EXIT_SYSTEM_EVENT: return read_system_event(area);
     case KVM_EXIT_MEMORY_FAULT: return read_memory_fault(area);
-    case KVM_EXIT_IRQ_WINDOW_OPEN: return IrqWindowOpen{};
+    case KVM_EXIT_IRQ_WINDOW_OPEN:
+      area.request_interrupt_window = 0;  // asked once, told once: else the guest would not get past it
+      return IrqWindowOpen{};
     case KVM_EXIT_IOAPIC_EOI: return IoapicEoi{area.eoi.vector};
     case KVM_EXIT_SET_TPR: return SetTpr{};
     case KVM_EXIT_DIRTY_RING_FULL: return DirtyRingFull{};

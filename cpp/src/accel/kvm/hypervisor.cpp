@@ -7,10 +7,12 @@
 #include <utility>
 
 #include "abi.hpp"
+#include "capability_set.hpp"
 #include "ioctl.hpp"
 #include "vm.hpp"
 #include "vm/accel/kvm/probe.hpp"
 #include "vm/core/error.hpp"
+#include "x86_system.hpp"
 
 namespace vm::accel {
 namespace kvm {
@@ -31,7 +33,13 @@ namespace {
 
 class KvmHypervisor final : public HypervisorBackend {
  public:
-  explicit KvmHypervisor(const std::string& path) : system_(std::make_shared<System>(path)) {}
+  explicit KvmHypervisor(const std::string& path)
+      : system_(std::make_shared<System>(path)),
+#if defined(__x86_64__)
+        x86_(system_->fd()),
+#endif
+        capabilities_(system_->fd(), -1) {
+  }
 
   std::string name() const override { return "kvm"; }
   Architecture architecture() const noexcept override {
@@ -43,6 +51,10 @@ class KvmHypervisor final : public HypervisorBackend {
     return Architecture::riscv64;
 #endif
   }
+#if defined(__x86_64__)
+  X86System* x86() noexcept override { return &x86_; }
+#endif
+  Capabilities* capabilities() noexcept override { return &capabilities_; }
   std::shared_ptr<VmBackend> create_vm() override { return std::make_shared<KvmVm>(system_); }
   unsigned max_vcpus() const noexcept override {
     const int most = system_->capability(KVM_CAP_MAX_VCPUS);
@@ -51,6 +63,10 @@ class KvmHypervisor final : public HypervisorBackend {
 
  private:
   const std::shared_ptr<const System> system_;
+#if defined(__x86_64__)
+  KvmX86System x86_;
+#endif
+  CapabilitySet capabilities_;
 };
 
 }  // namespace

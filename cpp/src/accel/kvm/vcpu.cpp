@@ -35,12 +35,13 @@ KvmVcpu::KvmVcpu(unsigned id, std::shared_ptr<KvmVm> vm)
       fd_(checked_ioctl(vm_->fd(), KVM_CREATE_VCPU, std::uintptr_t{id}, "KVM_CREATE_VCPU")),
       area_size_(vm_->system().vcpu_area_size()),
       pages_(map_area(fd_.get(), area_size_)),
-      signal_(&area().immediate_exit)
+      signal_(&area().immediate_exit),
 #if defined(__x86_64__)
-      ,
-      x86_(fd_.get())
+      x86_(fd_.get(), *vm_),
+      interrupts_(*vm_, fd_.get(), area()),
 #endif
-      ,
+      state_(fd_.get(), vm_->fd()),
+      capabilities_(vm_->fd(), fd_.get()),
       synchronized_fields_(static_cast<std::uint64_t>(std::max(0, vm_->capability(KVM_CAP_SYNC_REGS)))) {
   vm_->dirty().add_vcpu(id, fd_.get());
 }

@@ -7,14 +7,17 @@
 #include <memory>
 
 #include "abi.hpp"
+#include "capability_set.hpp"
 #include "thread_signal.hpp"
+#include "vcpu_interrupts.hpp"
+#include "vcpu_state.hpp"
 #include "vm.hpp"
 #include "vm/accel/hypervisor/backend.hpp"
 #include "vm/mem/guest/mapping.hpp"
 #include "vm/mem/guest/unique_fd.hpp"
 #include "x86_state.hpp"
 #if defined(__x86_64__)
-#include "x86_states.hpp"
+#include "x86_saver.hpp"
 #endif
 
 namespace vm::accel::kvm {
@@ -31,8 +34,11 @@ class KvmVcpu final : public VcpuBackend {
   void complete() override;
 #if defined(__x86_64__)
   X86State* x86() noexcept override { return &x86_; }
-  VcpuStates* states() noexcept override { return &states_; }
+  VcpuSaver* saver() noexcept override { return &saver_; }
+  VcpuInterrupts* interrupts() noexcept override { return &interrupts_; }
 #endif
+  VcpuState* state() noexcept override { return &state_; }
+  Capabilities* capabilities() noexcept override { return &capabilities_; }
 
   const KvmVm& vm() const noexcept { return *vm_; }
   int fd() const noexcept { return fd_.get(); }
@@ -56,8 +62,11 @@ class KvmVcpu final : public VcpuBackend {
   ThreadSignal signal_;
 #if defined(__x86_64__)
   KvmX86State x86_;
-  KvmX86VcpuStates states_{*this};
+  KvmVcpuInterrupts interrupts_;
+  KvmX86VcpuSaver saver_{*this};
 #endif
+  KvmVcpuState state_;
+  CapabilitySet capabilities_;
   const std::uint64_t synchronized_fields_;
   bool unfinished_ = false;  // the last exit may have left something to do
   bool early_exit_ = false;

@@ -5,6 +5,7 @@
 
 #include "abi.hpp"
 #include "ioctl.hpp"
+#include "kernel_device.hpp"
 #include "vcpu.hpp"
 #include "vm/accel/kvm/probe.hpp"
 #include "vm/core/error.hpp"
@@ -14,15 +15,40 @@ namespace vm::accel::kvm {
 KvmVm::KvmVm(std::shared_ptr<const System> system)
     : system_(std::move(system)),
       fd_(checked_ioctl(system_->fd(), KVM_CREATE_VM, "KVM_CREATE_VM")),
-      page_size_(static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE))) {}
+      page_size_(static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE))),
+#if defined(__x86_64__)
+      x86_(fd_.get()),
+      has_exception_payload_(x86_.enable_exception_payload()),
+      has_triple_fault_event_(x86_.enable_triple_fault_event()),
+#endif
+      capabilities_(fd_.get(), fd_.get()) {
+}
 
 std::unique_ptr<VcpuBackend> KvmVm::create_vcpu(unsigned id, const std::shared_ptr<VmBackend>& self) {
-  return std::make_unique<KvmVcpu>(id, std::static_pointer_cast<KvmVm>(self));
+  auto vcpu = std::make_unique<KvmVcpu>(id, std::static_pointer_cast<KvmVm>(self));
+  io_events_.map_ring(vcpu->fd(), system_->vcpu_area_size());
+  return vcpu;
 }
 
 int KvmVm::capability(unsigned number) const noexcept {
   return ::ioctl(fd_.get(), KVM_CHECK_EXTENSION, static_cast<unsigned long>(number));
 }
+
+int KvmVm::require(unsigned number, const char* name) const {
+  const int answer = capability(number);
+  if (answer <= 0) throw NotSupported(std::string("this kernel's KVM does not have that (") + name + ")");
+  return answer;
+}
+
+void KvmVm::enable(unsigned number, const char* name, std::uint64_t argument) const {
+  require(number, name);
+  kvm_enable_cap request{};
+  request.cap = number;
+  request.args[0] = argument;
+  checked_ioctl(fd_.get(), KVM_ENABLE_CAP, &request, name);
+}
+
+std::shared_ptr<KernelDevice> KvmVm::create_device(KernelDeviceKind kind) { return kvm::create_device(*this, kind); }
 
 std::size_t KvmVm::max_slots() const noexcept {
   const int most = capability(KVM_CAP_NR_MEMSLOTS);

@@ -5,11 +5,18 @@
 #include <cstdint>
 #include <memory>
 
+#include "capability_set.hpp"
 #include "dirty_pages.hpp"
+#include "interrupts.hpp"
+#include "io_events.hpp"
 #include "vm/accel/hypervisor/backend.hpp"
 #include "vm/mem/guest/unique_fd.hpp"
+#include "x86_vm_state.hpp"
+
 #if defined(__x86_64__)
-#include "x86_states.hpp"
+#include "exit_policy.hpp"
+#include "x86_irqchip.hpp"
+#include "x86_saver.hpp"
 #endif
 
 namespace vm::accel::kvm {
@@ -40,10 +47,16 @@ class KvmVm final : public VmBackend {
   void change_slot(const MemorySlot& before, const MemorySlot& after) override;
   std::uint64_t page_size() const noexcept override { return page_size_; }
   std::size_t max_slots() const noexcept override;
+#if defined(__x86_64__)
+  X86VmState* x86() noexcept override { return &x86_; }
+  bool has_exception_payload() const noexcept { return has_exception_payload_; }
+  bool has_triple_fault_event() const noexcept { return has_triple_fault_event_; }
+#endif
+  Capabilities* capabilities() noexcept override { return &capabilities_; }
 
   DirtyPages* dirty_pages() noexcept override { return &dirty_; }
 #if defined(__x86_64__)
-  VmStates* states() noexcept override { return &states_; }
+  VmSaver* saver() noexcept override { return &saver_; }
 #endif
 
   KvmDirtyPages& dirty() noexcept { return dirty_; }
@@ -51,6 +64,19 @@ class KvmVm final : public VmBackend {
   const System& system() const noexcept { return *system_; }
   /// KVM_CHECK_EXTENSION asked of the VM, which may know better than the system.
   int capability(unsigned number) const noexcept;
+  /// Its answer, which is more than 0. Throws NotSupported naming it: `name` is the kernel's.
+  int require(unsigned number, const char* name) const;
+  /// KVM_ENABLE_CAP with one argument. Throws like `require` and checked_ioctl.
+  void enable(unsigned number, const char* name, std::uint64_t argument) const;
+
+  Interrupts* interrupts() noexcept override { return &interrupts_; }
+  IoEvents* io_events() noexcept override { return &io_events_; }
+  std::shared_ptr<KernelDevice> create_device(KernelDeviceKind kind) override;
+#if defined(__x86_64__)
+  X86Irqchip* x86_irqchip() noexcept override { return &x86_irqchip_; }
+  ExitPolicy* exit_policy() noexcept override { return &exit_policy_; }
+#endif
+  const KvmInterrupts& irq() const noexcept { return interrupts_; }
 
  private:
   void set_region(const MemorySlot& slot, std::uint64_t size);
@@ -58,10 +84,18 @@ class KvmVm final : public VmBackend {
   const std::shared_ptr<const System> system_;
   const mem::UniqueFd fd_;
   const std::uint64_t page_size_;
-  KvmDirtyPages dirty_{*this};
+  KvmInterrupts interrupts_{*this};
+  KvmIoEvents io_events_{*this};
 #if defined(__x86_64__)
-  KvmX86VmStates states_{*this};
+  KvmX86Irqchip x86_irqchip_{*this};
+  KvmExitPolicy exit_policy_{*this};
+  KvmX86VmState x86_;
+  const bool has_exception_payload_;
+  const bool has_triple_fault_event_;
+  KvmX86VmSaver saver_{*this};
 #endif
+  CapabilitySet capabilities_;
+  KvmDirtyPages dirty_{*this};
 };
 
 }  // namespace vm::accel::kvm

@@ -1,7 +1,12 @@
-// General and special registers.
+// General, special and debug registers.
+
+#include <algorithm>
 
 #include "abi.hpp"
+#include "capability_set.hpp"
 #include "ioctl.hpp"
+#include "vm.hpp"
+#include "vm/core/error.hpp"
 #include "x86_state.hpp"
 
 namespace vm::accel::kvm {
@@ -48,29 +53,9 @@ kvm_dtable to_kvm(const X86DescriptorTable& t) noexcept {
   return r;
 }
 
-kvm_sregs read_sregs(int fd) {
-  kvm_sregs s{};
-  checked_ioctl(fd, KVM_GET_SREGS, &s, "KVM_GET_SREGS");
-  return s;
-}
-
-}  // namespace
-
-X86Regs KvmX86State::regs() {
-  kvm_regs k{};
-  checked_ioctl(fd_, KVM_GET_REGS, &k, "KVM_GET_REGS");
-  return {k.rax, k.rbx, k.rcx, k.rdx, k.rsi, k.rdi, k.rsp, k.rbp, k.r8,
-          k.r9,  k.r10, k.r11, k.r12, k.r13, k.r14, k.r15, k.rip, k.rflags};
-}
-
-void KvmX86State::set_regs(const X86Regs& r) {
-  kvm_regs k{r.rax, r.rbx, r.rcx, r.rdx, r.rsi, r.rdi, r.rsp, r.rbp, r.r8,
-             r.r9,  r.r10, r.r11, r.r12, r.r13, r.r14, r.r15, r.rip, r.rflags};
-  checked_ioctl(fd_, KVM_SET_REGS, &k, "KVM_SET_REGS");
-}
-
-X86SpecialRegs KvmX86State::sregs() {
-  const kvm_sregs k = read_sregs(fd_);
+/// kvm_sregs and kvm_sregs2 begin alike.
+template <class KvmSregs>
+X86SpecialRegs from_kvm(const KvmSregs& k) noexcept {
   X86SpecialRegs r;
   r.cs = from_kvm(k.cs);
   r.ds = from_kvm(k.ds);
@@ -92,8 +77,8 @@ X86SpecialRegs KvmX86State::sregs() {
   return r;
 }
 
-void KvmX86State::set_sregs(const X86SpecialRegs& r) {
-  kvm_sregs k = read_sregs(fd_);  // for the interrupt that waits to be injected
+template <class KvmSregs>
+void to_kvm(const X86SpecialRegs& r, KvmSregs& k) noexcept {
   k.cs = to_kvm(r.cs);
   k.ds = to_kvm(r.ds);
   k.es = to_kvm(r.es);
@@ -111,7 +96,95 @@ void KvmX86State::set_sregs(const X86SpecialRegs& r) {
   k.cr8 = r.cr8;
   k.efer = r.efer;
   k.apic_base = r.apic_base;
+}
+
+kvm_sregs read_sregs(int fd) {
+  kvm_sregs k{};
+  checked_ioctl(fd, KVM_GET_SREGS, &k, "KVM_GET_SREGS");
+  return k;
+}
+
+kvm_sregs2 read_sregs2(int fd) {
+  kvm_sregs2 k{};
+  checked_ioctl(fd, KVM_GET_SREGS2, &k, "KVM_GET_SREGS2");
+  return k;
+}
+
+/// CR0.PG and CR4.PAE without EFER.LMA (SDM vol. 3 §4.1.1).
+bool has_pae_paging(const kvm_sregs2& k) noexcept {
+  return (k.cr0 >> 31 & 1) != 0 && (k.cr4 >> 5 & 1) != 0 && (k.efer >> 10 & 1) == 0;
+}
+
+}  // namespace
+
+KvmX86State::KvmX86State(int vcpu, const KvmVm& vm) noexcept
+    : fd_(vcpu), vm_(vm), has_sregs2_(vm.capability(KVM_CAP_SREGS2) > 0) {}
+
+X86Regs KvmX86State::regs() {
+  kvm_regs k{};
+  checked_ioctl(fd_, KVM_GET_REGS, &k, "KVM_GET_REGS");
+  return {k.rax, k.rbx, k.rcx, k.rdx, k.rsi, k.rdi, k.rsp, k.rbp, k.r8,
+          k.r9,  k.r10, k.r11, k.r12, k.r13, k.r14, k.r15, k.rip, k.rflags};
+}
+
+void KvmX86State::set_regs(const X86Regs& r) {
+  kvm_regs k{r.rax, r.rbx, r.rcx, r.rdx, r.rsi, r.rdi, r.rsp, r.rbp, r.r8,
+             r.r9,  r.r10, r.r11, r.r12, r.r13, r.r14, r.r15, r.rip, r.rflags};
+  checked_ioctl(fd_, KVM_SET_REGS, &k, "KVM_SET_REGS");
+}
+
+X86SpecialRegs KvmX86State::sregs() { return from_kvm(read_sregs(fd_)); }
+
+void KvmX86State::set_sregs(const X86SpecialRegs& r) {
+  if (has_sregs2_) {
+    kvm_sregs2 k{};
+    to_kvm(r, k);
+    checked_ioctl(fd_, KVM_SET_SREGS2, &k, "KVM_SET_SREGS2");
+    return;
+  }
+  kvm_sregs k = read_sregs(fd_);  // for the interrupt that waits to be injected
+  to_kvm(r, k);
   checked_ioctl(fd_, KVM_SET_SREGS, &k, "KVM_SET_SREGS");
+}
+
+std::optional<X86Pdptrs> KvmX86State::pdptrs() {
+  if (!has_sregs2_) throw_missing("the page-directory pointers of PAE paging", "KVM_CAP_SREGS2");
+  const kvm_sregs2 k = read_sregs2(fd_);
+  if ((k.flags & KVM_SREGS2_FLAGS_PDPTRS_VALID) == 0) return std::nullopt;
+  return X86Pdptrs{k.pdptrs[0], k.pdptrs[1], k.pdptrs[2], k.pdptrs[3]};
+}
+
+void KvmX86State::set_pdptrs(const X86Pdptrs& pdptrs) {
+  if (!has_sregs2_) throw_missing("the page-directory pointers of PAE paging", "KVM_CAP_SREGS2");
+  kvm_sregs2 k = read_sregs2(fd_);
+  if (!has_pae_paging(k))
+    throw InvalidConfig(
+        "the processor holds page-directory pointers with PAE paging only; set CR0.PG and CR4.PAE, and "
+        "clear EFER.LME and EFER.LMA");
+  k.flags |= KVM_SREGS2_FLAGS_PDPTRS_VALID;
+  std::copy(pdptrs.begin(), pdptrs.end(), k.pdptrs);
+  checked_ioctl(fd_, KVM_SET_SREGS2, &k, "KVM_SET_SREGS2");
+}
+
+X86DebugRegs KvmX86State::debug_regs() {
+  kvm_debugregs k{};
+  checked_ioctl(fd_, KVM_GET_DEBUGREGS, &k, "KVM_GET_DEBUGREGS");
+  return {{k.db[0], k.db[1], k.db[2], k.db[3]}, k.dr6, k.dr7};
+}
+
+void KvmX86State::set_debug_regs(const X86DebugRegs& r) {
+  kvm_debugregs k{};
+  std::copy(r.dr.begin(), r.dr.end(), k.db);
+  k.dr6 = r.dr6;
+  k.dr7 = r.dr7;
+  checked_ioctl(fd_, KVM_SET_DEBUGREGS, &k, "KVM_SET_DEBUGREGS (the upper halves of DR6 and DR7 have to be zero)");
+}
+
+X86Translation KvmX86State::translate(std::uint64_t vaddr) {
+  kvm_translation k{};
+  k.linear_address = vaddr;
+  checked_ioctl(fd_, KVM_TRANSLATE, &k, "KVM_TRANSLATE");
+  return {k.valid != 0, k.physical_address, k.writeable != 0, k.usermode != 0};
 }
 
 }  // namespace vm::accel::kvm

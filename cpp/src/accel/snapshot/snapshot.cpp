@@ -75,7 +75,7 @@ void Snapshot::check_slots(const Vm& vm) const {
 const Snapshot::States& Snapshot::states(Vm& vm) const {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (states_) return *states_;
-  const std::shared_ptr<VmStates> reader = vm.states();
+  const std::shared_ptr<VmSaver> reader = vm.saver();
   States states;
   states.vm = reader->read_vm(parts_.vm_state);
   for (const SnapshotVcpu& vcpu : parts_.vcpus) states.vcpus.push_back(reader->read_vcpu(vcpu.state));
@@ -102,7 +102,7 @@ std::shared_ptr<Snapshot::Binding> Snapshot::bind(Vm& vm) const {
 
 void Snapshot::restore_states(Vm& vm, const Binding& binding) const {
   const States& states = this->states(vm);
-  vm.states()->restore(*states.vm);
+  vm.saver()->restore(*states.vm);
   for (const std::weak_ptr<Vcpu>& weak : binding.vcpus()) {
     const std::shared_ptr<Vcpu> vcpu = weak.lock();
     if (!vcpu) throw ClosedError("a vCPU of the snapshot is gone; keep it as long as the VM is restored");
@@ -122,7 +122,7 @@ RestoreResult Snapshot::restore(Vm& vm, RestorePages pages) const {
   } else {
     check_backend(vm);
     check_slots(vm);
-    vm.states()->prepare(*states(vm).vm);
+    vm.saver()->prepare(*states(vm).vm);
     Binding::watch_all(vm);
     restore_states(vm, *bind(vm));
   }
@@ -133,7 +133,7 @@ RestoreResult Snapshot::restore(Vm& vm, RestorePages pages) const {
 std::shared_ptr<Vm> Snapshot::fill(std::shared_ptr<Vm> vm, bool track) const {
   check_backend(*vm);
   const States& states = this->states(*vm);
-  vm->states()->prepare(*states.vm);
+  vm->saver()->prepare(*states.vm);
   if (parts_.memory != nullptr) {
     const std::shared_ptr<mem::HostMapping> memory = parts_.memory->copy_on_write();
     std::vector<mem::Region> regions;

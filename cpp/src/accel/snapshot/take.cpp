@@ -73,7 +73,7 @@ std::shared_ptr<const MemoryImage> copy_memory(const Vm& vm, const std::vector<M
 }  // namespace
 
 std::shared_ptr<Snapshot> Snapshot::take(Vm& vm, bool track) {
-  const std::shared_ptr<VmStates> reader = vm.states();
+  const std::shared_ptr<VmSaver> reader = vm.saver();
   SnapshotParts parts;
   parts.backend = vm.backend_name();
   parts.architecture = architecture_name(vm.architecture());

@@ -16,9 +16,23 @@ void bind_probe(pybind11::module_& module);
 void bind_exits(pybind11::module_& module);
 void bind_slots(pybind11::module_& module);
 void bind_x86_registers(pybind11::module_& module);
+void bind_x86_fpu(pybind11::module_& module);
+void bind_x86_events(pybind11::module_& module);
+void bind_x86_lapic(pybind11::module_& module);
+void bind_x86_cpuid(pybind11::module_& module);
+void bind_x86_msrs(pybind11::module_& module);
+void bind_x86_state(pybind11::module_& module);
+void bind_state(pybind11::module_& module);
 
 HypervisorType bind_hypervisor(pybind11::module_& module);
 VmType bind_vm(pybind11::module_& module);
 VcpuType bind_vcpu(pybind11::module_& module);
 
 void add_x86_registers(VcpuType& type);
+void add_x86_msrs(VcpuType& type);
+void add_x86_state(VcpuType& type);
+void add_state(VcpuType& type);
+void add_vm_state(VmType& type);
+void add_hypervisor_state(HypervisorType& type);
+/// After bind_hypervisor.
+void bind_scripted(pybind11::module_& module);

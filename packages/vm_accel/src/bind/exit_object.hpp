@@ -20,3 +20,5 @@ struct ExitObject {
 
 /// The Python object of the vCPU's last exit.
 pybind11::object last_exit_object(const std::shared_ptr<vm::accel::Vcpu>& vcpu);
+/// An exit that no vCPU waits on, as if Python code had made it.
+pybind11::object exit_object(const vm::accel::Exit& exit);

@@ -402,6 +402,10 @@ py::object last_exit_object(const std::shared_ptr<Vcpu>& vcpu) {
       vcpu->last_exit());
 }
 
+py::object exit_object(const Exit& exit) {
+  return std::visit([](const auto& value) { return py::cast(made(value, data_of(value))); }, exit);
+}
+
 void bind_exits(py::module_& module) {
   simple<Hlt>(module, "Hlt", "The guest executed HLT and nothing in the kernel wakes it up.");
   simple<Shutdown>(module, "Shutdown", "The guest cannot go on by itself: on x86 a triple fault.");

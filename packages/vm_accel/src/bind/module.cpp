@@ -12,9 +12,22 @@ PYBIND11_MODULE(_accel, module, pybind11::mod_gil_not_used()) {
   bind_exits(module);
   bind_slots(module);
   bind_x86_registers(module);
+  bind_x86_fpu(module);
+  bind_x86_events(module);
+  bind_x86_lapic(module);
+  bind_x86_cpuid(module);
+  bind_x86_msrs(module);
+  bind_x86_state(module);
+  bind_state(module);
   VcpuType vcpu = bind_vcpu(module);
   add_x86_registers(vcpu);
-  bind_vm(module);
-  bind_hypervisor(module);
+  add_x86_msrs(vcpu);
+  add_x86_state(vcpu);
+  add_state(vcpu);
+  VmType vm = bind_vm(module);
+  add_vm_state(vm);
+  HypervisorType hypervisor = bind_hypervisor(module);
+  add_hypervisor_state(hypervisor);
+  bind_scripted(module);
   module.attr("__version__") = VM_VERSION;
 }

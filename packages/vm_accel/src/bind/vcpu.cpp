@@ -3,6 +3,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <memory>
@@ -30,20 +31,25 @@ class PythonSignals final : public SignalCheck {
   nanoseconds interval() const noexcept override { return std::chrono::milliseconds(200); }
 };
 
-std::optional<nanoseconds> timeout_from(const std::optional<double>& seconds) {
-  if (!seconds || *seconds == HUGE_VAL) return {};
-  if (!(*seconds >= 0))
-    throw vm::InvalidConfig("a timeout is a number of seconds from 0 up, got " + std::to_string(*seconds));
+/// By hand, because pybind11 would try all conversions twice for an integer.
+std::optional<nanoseconds> timeout_from(const py::object& timeout) {
+  if (timeout.is_none()) return {};
+  const double seconds = PyFloat_AsDouble(timeout.ptr());
+  if (seconds == -1 && PyErr_Occurred() != nullptr) throw py::error_already_set();
+  if (seconds == HUGE_VAL) return {};
+  if (!(seconds >= 0))
+    throw vm::InvalidConfig("a timeout is a number of seconds from 0 up, got " + std::to_string(seconds));
   constexpr double longest = 9e9;  // seconds whose nanoseconds still fit 64 bits
-  return nanoseconds(static_cast<std::int64_t>(std::min(*seconds, longest) * 1e9));
+  return nanoseconds(static_cast<std::int64_t>(std::min(seconds, longest) * 1e9));
 }
 
-py::object run(const std::shared_ptr<Vcpu>& self, std::optional<double> timeout) {
+py::object run(const std::shared_ptr<Vcpu>& self, const py::object& timeout) {
   PythonSignals signals;
   const RunOptions options{timeout_from(timeout), &signals};
+  const Vcpu::Use use(*self);  // until the exit's bytes are copied
   {
     const py::gil_scoped_release release;
-    self->run(options);
+    self->run(use, options);
   }
   return last_exit_object(self);
 }

@@ -18,9 +18,21 @@
 namespace vm::accel {
 
 class DirtyPages;
-class VcpuStates;
-class VmStates;
+class VcpuSaver;
+class VmSaver;
+class ExitPolicy;
+class Interrupts;
+class IoEvents;
+class KernelDevice;
+class VcpuInterrupts;
+class X86Irqchip;
 class X86State;
+enum class KernelDeviceKind : std::uint32_t;
+class Capabilities;
+class VcpuState;
+class X86State;
+class X86System;
+class X86VmState;
 
 enum class Architecture : std::uint8_t { x86_64, aarch64, riscv64 };
 
@@ -38,6 +50,8 @@ class VcpuBackend {
   /// Runs the guest. True: it came back for the reason in `exit`. False: it came back because of `nudge` or a signal,
   /// with nothing to handle. Throws PlatformError.
   virtual bool enter(Exit& exit) = 0;
+  /// The run ends with `exit`, Interrupted or Timeout, whether `enter` was called in it or not.
+  virtual void interrupted(const Exit& /*exit*/) {}
 
   /// Makes the `enter` in progress return false, or the next one if there is none; that one may happen more often than
   /// asked. Any thread, also from a signal handler.
@@ -53,7 +67,10 @@ class VcpuBackend {
   virtual void complete() = 0;
 
   virtual X86State* x86() noexcept { return nullptr; }
-  virtual VcpuStates* states() noexcept { return nullptr; }
+  virtual VcpuInterrupts* interrupts() noexcept { return nullptr; }
+  virtual VcpuState* state() noexcept { return nullptr; }
+  virtual Capabilities* capabilities() noexcept { return nullptr; }
+  virtual VcpuSaver* saver() noexcept { return nullptr; }
 };
 
 /// One virtual machine. Any thread; calls that change it are serialized by the front.
@@ -73,8 +90,16 @@ class VmBackend {
   /// How many slots a VM can have.
   virtual std::size_t max_slots() const noexcept = 0;
 
+  virtual Interrupts* interrupts() noexcept { return nullptr; }
+  virtual X86Irqchip* x86_irqchip() noexcept { return nullptr; }
+  virtual IoEvents* io_events() noexcept { return nullptr; }
+  virtual ExitPolicy* exit_policy() noexcept { return nullptr; }
+  /// Throws NotSupported for a device that it does not have.
+  virtual std::shared_ptr<KernelDevice> create_device(KernelDeviceKind kind);
+  virtual X86VmState* x86() noexcept { return nullptr; }
+  virtual Capabilities* capabilities() noexcept { return nullptr; }
   virtual DirtyPages* dirty_pages() noexcept { return nullptr; }
-  virtual VmStates* states() noexcept { return nullptr; }
+  virtual VmSaver* saver() noexcept { return nullptr; }
 
   /// The slots that the front has added. Here, so that the memory outlives the last vCPU that could touch it.
   SlotTable slots;
@@ -90,6 +115,9 @@ class HypervisorBackend {
   virtual Architecture architecture() const noexcept = 0;
   virtual std::shared_ptr<VmBackend> create_vm() = 0;
   virtual unsigned max_vcpus() const noexcept = 0;
+
+  virtual X86System* x86() noexcept { return nullptr; }
+  virtual Capabilities* capabilities() noexcept { return nullptr; }
 };
 
 }  // namespace vm::accel

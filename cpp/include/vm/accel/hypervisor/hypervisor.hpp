@@ -29,6 +29,11 @@ class Hypervisor {
 
   std::shared_ptr<Vm> create_vm();
 
+  /// Facets of the backend; they outlive `close`. Throw NotSupported on another architecture, and where the backend
+  /// does not offer them.
+  std::shared_ptr<X86System> x86() const;
+  std::shared_ptr<Capabilities> capabilities() const;
+
   /// Closes the VMs that were made here, then the hypervisor. Twice is fine.
   void close() noexcept;
   bool closed() const noexcept;

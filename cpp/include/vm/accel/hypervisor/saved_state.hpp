@@ -17,9 +17,9 @@ class SavedState {
 };
 
 /// The state of one vCPU: a facet of its backend, called by its owner while it does not run.
-class VcpuStates {
+class VcpuSaver {
  public:
-  virtual ~VcpuStates() = default;
+  virtual ~VcpuSaver() = default;
 
   /// Everything that the guest can change, after the last exit was completed. Throws NotSupported for what cannot be
   /// saved, InvalidConfig when the guest is between two accesses of one instruction.
@@ -34,9 +34,9 @@ class VcpuStates {
 
 /// The state of a VM beside memory and vCPUs (interrupt controllers, timers, clock): a facet of its backend. Called
 /// while no vCPU runs; the caller serializes.
-class VmStates {
+class VmSaver {
  public:
-  virtual ~VmStates() = default;
+  virtual ~VmSaver() = default;
 
   /// `vcpus` are the states of all its vCPUs.
   virtual std::shared_ptr<const SavedState> save(const std::vector<std::shared_ptr<const SavedState>>& vcpus) = 0;

@@ -48,10 +48,16 @@ class Vcpu {
 
   unsigned id() const noexcept { return id_; }
 
+  class Use;
+
   /// Runs the guest until it needs something, somebody kicks, or the time is over. The result is valid until the next
-  /// call. Throws InvalidConfig when the last exit asked a question that nobody answered, PlatformError, ClosedError
-  /// (also when it was closed meanwhile), AccessViolation, and what `signals` throws; then the guest can go on later.
+  /// call and until `close`. Throws InvalidConfig when the last exit asked a question that nobody answered,
+  /// PlatformError, ClosedError (also when it was closed meanwhile), AccessViolation, and what `signals` throws; then
+  /// the guest can go on later.
   const Exit& run(const RunOptions& options = {});
+  /// The same for a caller who holds the right to use this vCPU: while he does, a `close` does not take the result
+  /// away.
+  const Exit& run(const Use& held, const RunOptions& options);
   /// The last exit; Interrupted before the first run.
   const Exit& last_exit() const;
   /// How many exits there have been: the number of the last one.
@@ -84,7 +90,6 @@ class Vcpu {
   /// Reading the clock twice costs about as much as everything else in `run`.
   void measure(bool on) noexcept { measured_.store(on, std::memory_order_relaxed); }
 
-  class Use;
   /// A facet of the backend and the right to use it; let go of it at the end of the expression.
   template <class Facet>
   class Held;
@@ -92,7 +97,7 @@ class Vcpu {
   /// Completes the last exit and saves everything that the guest can change of this vCPU. Throws InvalidConfig when the
   /// last exit has to be answered first, NotSupported.
   std::shared_ptr<const SavedState> save_state();
-  /// See VcpuStates::prepare; before the first `restore_state` of each state. Throws InvalidConfig, NotSupported.
+  /// See VcpuSaver::prepare; before the first `restore_state` of each state. Throws InvalidConfig, NotSupported.
   void prepare_state(const std::shared_ptr<const SavedState>& state);
   /// Puts back the state that was last prepared. An exit that waited for its answer is forgotten; `last_exit` is
   /// Interrupted.
@@ -100,6 +105,12 @@ class Vcpu {
 
   /// Registers and the like of an x86 vCPU: `vcpu.x86()->regs()`. Throws NotSupported on another architecture.
   Held<X86State> x86();
+  /// Interrupts by hand. Throws NotSupported where the hypervisor has none.
+  Held<VcpuInterrupts> interrupts();
+  /// What vCPUs of all architectures have. Throws NotSupported where the backend does not offer it.
+  Held<VcpuState> state();
+  /// Throws NotSupported where the backend has nothing to ask for.
+  Held<Capabilities> capabilities();
 
  private:
   static constexpr std::uint32_t busy = 1;
@@ -107,11 +118,12 @@ class Vcpu {
   static constexpr std::uint32_t gone = 4;
 
   void enter_until_exit(const RunOptions& options);
+  void interrupt_with(const Exit& exit);
   void watch_until(Clock::time_point deadline);
   void require_answered(const char* what) const;
   void nudge() noexcept;
   void release() noexcept;
-  VcpuStates& states();
+  VcpuSaver& saver();
 
   const unsigned id_;
   const std::shared_ptr<VmBackend> vm_;
@@ -131,7 +143,8 @@ class Vcpu {
   std::array<std::atomic<std::uint64_t>, exit_reasons> counts_{};
 };
 
-/// The right to call into the backend: checks the thread, keeps others out, and puts off a `close`.
+/// The right to call into the backend: checks the thread, keeps others out, and puts off a `close`. Throws what `Vcpu`
+/// says of wrong threads, InvalidConfig while it is held already.
 class Vcpu::Use {
  public:
   explicit Use(Vcpu& vcpu);

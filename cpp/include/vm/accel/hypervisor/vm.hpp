@@ -25,6 +25,7 @@ class Vm {
   Vm(std::shared_ptr<HypervisorBackend> hypervisor, std::shared_ptr<VmBackend> backend);
   Vm(const Vm&) = delete;
   Vm& operator=(const Vm&) = delete;
+  /// vCPUs that somebody holds go on; they keep the machine and its memory.
   ~Vm();
 
   /// Shows the regions that `memory` has now to the guest, without copying: one slot each, at their own addresses or
@@ -56,6 +57,19 @@ class Vm {
   Architecture architecture() const;
   /// "kvm", "scripted".
   std::string backend_name() const;
+  /// Facets of the backend; they outlive `close`. Throw NotSupported on another architecture, and where the backend
+  /// does not offer them.
+  std::shared_ptr<X86VmState> x86() const;
+  std::shared_ptr<Capabilities> capabilities() const;
+
+  /// What the hypervisor lets a user do with a VM, by groups. Each throws NotSupported where it has none, and works as
+  /// long as the pointer is held, also when the VM is closed meanwhile.
+  std::shared_ptr<Interrupts> interrupts() const;
+  std::shared_ptr<X86Irqchip> x86_irqchip() const;
+  std::shared_ptr<IoEvents> io_events() const;
+  std::shared_ptr<ExitPolicy> exit_policy() const;
+  /// A device that the hypervisor plays. Throws NotSupported, PlatformError.
+  std::shared_ptr<KernelDevice> create_device(KernelDeviceKind kind) const;
 
   /// Which pages were written. Throws NotSupported.
   std::shared_ptr<DirtyLog> dirty_log() const;
@@ -65,7 +79,7 @@ class Vm {
   void write(std::uint64_t paddr, const void* source, std::uint64_t size);
 
   /// The state of interrupt controllers, timers and the clock; serialize the calls. Throws NotSupported.
-  std::shared_ptr<VmStates> states() const;
+  std::shared_ptr<VmSaver> saver() const;
   /// A VM without memory and vCPUs from the same hypervisor. Closing the `Hypervisor` does not close it.
   std::shared_ptr<Vm> sibling() const;
   /// The VM keeps the vCPU until it is closed.

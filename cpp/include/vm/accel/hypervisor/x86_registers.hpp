@@ -47,4 +47,28 @@ struct X86SpecialRegs {
   std::uint64_t apic_base = 0;
 };
 
+/// The page-directory-pointer entries that PAE paging holds in the processor (SDM vol. 3 §4.4.1).
+using X86Pdptrs = std::array<std::uint64_t, 4>;
+
+/// The debug registers of the guest (SDM vol. 3 §18.2).
+struct X86DebugRegs {
+  std::array<std::uint64_t, 4> dr{};  ///< DR0 to DR3: linear addresses
+  std::uint64_t dr6 = 0xFFFF0FF0;
+  std::uint64_t dr7 = 0x400;
+};
+
+/// An extended control register (SDM vol. 3 §2.6); 0 is XCR0, the state components that XSAVE manages.
+struct X86Xcr {
+  std::uint32_t index = 0;
+  std::uint64_t value = 0;
+};
+
+/// What a linear address means to the guest's page tables, for a read at privilege 0.
+struct X86Translation {
+  bool valid = false;
+  std::uint64_t paddr = 0;  ///< meaningless unless valid
+  bool writable = false;    ///< as the hypervisor says; KVM always says true
+  bool user = false;        ///< as the hypervisor says; KVM always says false
+};
+
 }  // namespace vm::accel

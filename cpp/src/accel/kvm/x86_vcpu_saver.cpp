@@ -10,7 +10,7 @@
 #include "ioctl.hpp"
 #include "vcpu.hpp"
 #include "vm/core/error.hpp"
-#include "x86_states.hpp"
+#include "x86_saver.hpp"
 
 namespace vm::accel::kvm {
 namespace {
@@ -107,7 +107,7 @@ bool uses_nested_virtualization(const KvmVm& vm, int fd) {
 
 }  // namespace
 
-std::vector<kvm_msr_entry> KvmX86VcpuStates::read_msrs() const {
+std::vector<kvm_msr_entry> KvmX86VcpuSaver::read_msrs() const {
   std::vector<kvm_msr_entry> entries;
   for (const std::uint32_t index : msr_list(vcpu_.vm().system().fd())) {
     kvm_msr_entry entry{};
@@ -125,7 +125,7 @@ std::vector<kvm_msr_entry> KvmX86VcpuStates::read_msrs() const {
   return entries;
 }
 
-std::shared_ptr<const SavedState> KvmX86VcpuStates::save() {
+std::shared_ptr<const SavedState> KvmX86VcpuSaver::save() {
   vcpu_.complete();
   if (vcpu_.has_early_exit())
     throw InvalidConfig("the guest is between two accesses of one instruction; call run() for the next exit first");
@@ -164,7 +164,7 @@ std::shared_ptr<const SavedState> KvmX86VcpuStates::save() {
   return state;
 }
 
-void KvmX86VcpuStates::check_clock(std::uint32_t khz) const {
+void KvmX86VcpuSaver::check_clock(std::uint32_t khz) const {
   if (khz == 0 || vcpu_.vm().capability(KVM_CAP_GET_TSC_KHZ) <= 0) return;
   const auto here = static_cast<std::uint64_t>(checked_ioctl(vcpu_.fd(), KVM_GET_TSC_KHZ, "KVM_GET_TSC_KHZ"));
   const std::uint64_t apart = here > khz ? here - khz : khz - here;
@@ -176,7 +176,7 @@ void KvmX86VcpuStates::check_clock(std::uint32_t khz) const {
   checked_ioctl(vcpu_.fd(), KVM_SET_TSC_KHZ, std::uintptr_t{khz}, "KVM_SET_TSC_KHZ");
 }
 
-void KvmX86VcpuStates::prepare(const std::shared_ptr<const SavedState>& state) {
+void KvmX86VcpuSaver::prepare(const std::shared_ptr<const SavedState>& state) {
   auto saved = std::dynamic_pointer_cast<const SavedX86Vcpu>(state);
   if (!saved) throw InvalidConfig("this state was not saved from an x86 vCPU of KVM");
   if (saved->xsave.size() != xsave_size(vcpu_.vm()))
@@ -195,7 +195,7 @@ void KvmX86VcpuStates::prepare(const std::shared_ptr<const SavedState>& state) {
 
 /// General and special registers and events in one request instead of three: entering takes them from the shared area,
 /// and the request to come back at once is looked at after that (Documentation/virt/kvm/api.rst §5, KVM_CAP_SYNC_REGS).
-bool KvmX86VcpuStates::restore_by_entering() {
+bool KvmX86VcpuSaver::restore_by_entering() {
   if (state_->has_pdptrs() || (vcpu_.synchronized_fields() & synchronized) != synchronized) return false;
   kvm_run& area = vcpu_.area();
   area.s.regs.regs = state_->regs;
@@ -208,7 +208,7 @@ bool KvmX86VcpuStates::restore_by_entering() {
   return taken && !exited;
 }
 
-void KvmX86VcpuStates::restore_one_by_one() {
+void KvmX86VcpuSaver::restore_one_by_one() {
   const int fd = vcpu_.fd();
   if (state_->sregs2) {
     auto* sregs2 = const_cast<kvm_sregs2*>(&*state_->sregs2);  // the kernel only reads it
@@ -220,7 +220,7 @@ void KvmX86VcpuStates::restore_one_by_one() {
   checked_ioctl(fd, KVM_SET_VCPU_EVENTS, &state_->events, "KVM_SET_VCPU_EVENTS");
 }
 
-void KvmX86VcpuStates::drop_msr(std::size_t index) {
+void KvmX86VcpuSaver::drop_msr(std::size_t index) {
   const auto at = static_cast<std::ptrdiff_t>(sizeof(kvm_msrs) + index * sizeof(kvm_msr_entry));
   kvm_msr_entry wanted{};
   std::memcpy(&wanted, msrs_.data() + at, sizeof wanted);
@@ -239,7 +239,7 @@ void KvmX86VcpuStates::drop_msr(std::size_t index) {
   std::memcpy(msrs_.data(), &head, sizeof head);
 }
 
-void KvmX86VcpuStates::write_msrs() {
+void KvmX86VcpuSaver::write_msrs() {
   for (;;) {
     const std::size_t count = (msrs_.size() - sizeof(kvm_msrs)) / sizeof(kvm_msr_entry);
     if (count == 0) return;
@@ -251,7 +251,7 @@ void KvmX86VcpuStates::write_msrs() {
   }
 }
 
-void KvmX86VcpuStates::restore() {
+void KvmX86VcpuSaver::restore() {
   if (!state_) throw InvalidConfig("this vCPU was not prepared for any saved state");
   vcpu_.discard_exit();
   const int fd = vcpu_.fd();

@@ -16,10 +16,10 @@ namespace vm::accel::kvm {
 class KvmVcpu;
 class KvmVm;
 
-class KvmX86VcpuStates final : public VcpuStates {
+class KvmX86VcpuSaver final : public VcpuSaver {
  public:
   /// `vcpu` outlives this object.
-  explicit KvmX86VcpuStates(KvmVcpu& vcpu) noexcept : vcpu_(vcpu) {}
+  explicit KvmX86VcpuSaver(KvmVcpu& vcpu) noexcept : vcpu_(vcpu) {}
 
   std::shared_ptr<const SavedState> save() override;
   void prepare(const std::shared_ptr<const SavedState>& state) override;
@@ -38,10 +38,10 @@ class KvmX86VcpuStates final : public VcpuStates {
   std::vector<std::byte> msrs_;  // a kvm_msrs with those of state_ that can be set
 };
 
-class KvmX86VmStates final : public VmStates {
+class KvmX86VmSaver final : public VmSaver {
  public:
   /// `vm` outlives this object.
-  explicit KvmX86VmStates(const KvmVm& vm) noexcept : vm_(vm) {}
+  explicit KvmX86VmSaver(const KvmVm& vm) noexcept : vm_(vm) {}
 
   std::shared_ptr<const SavedState> save(const std::vector<std::shared_ptr<const SavedState>>& vcpus) override;
   void prepare(const SavedState& state) override;

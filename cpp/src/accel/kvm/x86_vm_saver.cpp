@@ -6,7 +6,7 @@
 #include "ioctl.hpp"
 #include "vm.hpp"
 #include "vm/core/error.hpp"
-#include "x86_states.hpp"
+#include "x86_saver.hpp"
 
 namespace vm::accel::kvm {
 namespace {
@@ -86,7 +86,7 @@ void create_device(const char* what, Arguments... arguments) {
 
 }  // namespace
 
-std::vector<kvm_irqchip> KvmX86VmStates::read_irqchips() const {
+std::vector<kvm_irqchip> KvmX86VmSaver::read_irqchips() const {
   if (vm_.capability(KVM_CAP_IRQCHIP) <= 0) return {};
   std::vector<kvm_irqchip> chips;
   for (const unsigned id : {KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, KVM_IRQCHIP_IOAPIC}) {
@@ -98,7 +98,7 @@ std::vector<kvm_irqchip> KvmX86VmStates::read_irqchips() const {
   return chips;
 }
 
-std::shared_ptr<const SavedState> KvmX86VmStates::save(const std::vector<std::shared_ptr<const SavedState>>& vcpus) {
+std::shared_ptr<const SavedState> KvmX86VmSaver::save(const std::vector<std::shared_ptr<const SavedState>>& vcpus) {
   auto state = std::make_shared<SavedX86Vm>();
   state->irqchips = read_irqchips();
   kvm_pit_state2 pit{};
@@ -123,7 +123,7 @@ std::shared_ptr<const SavedState> KvmX86VmStates::save(const std::vector<std::sh
   return state;
 }
 
-void KvmX86VmStates::check_features(const std::vector<FeatureWord>& needs) const {
+void KvmX86VmSaver::check_features(const std::vector<FeatureWord>& needs) const {
   if (needs.empty()) return;
   const std::vector<kvm_cpuid_entry2> offered = offered_cpuid(vm_.system().fd());
   std::string missing;
@@ -139,7 +139,7 @@ void KvmX86VmStates::check_features(const std::vector<FeatureWord>& needs) const
                         missing);
 }
 
-void KvmX86VmStates::prepare_devices(const SavedX86Vm& state) const {
+void KvmX86VmSaver::prepare_devices(const SavedX86Vm& state) const {
   const int fd = vm_.fd();
   const bool has_irqchip = !read_irqchips().empty();
   if (has_irqchip && state.irqchips.empty())
@@ -163,24 +163,24 @@ void KvmX86VmStates::prepare_devices(const SavedX86Vm& state) const {
   }
 }
 
-void KvmX86VmStates::prepare(const SavedState& state) {
+void KvmX86VmSaver::prepare(const SavedState& state) {
   const SavedX86Vm& saved = as_saved_vm(state);
   check_features(saved.needs);
   prepare_devices(saved);
 }
 
-void KvmX86VmStates::restore(const SavedState& state) {
+void KvmX86VmSaver::restore(const SavedState& state) {
   const SavedX86Vm& saved = as_saved_vm(state);
   for (const kvm_irqchip& chip : saved.irqchips) checked_ioctl(vm_.fd(), KVM_SET_IRQCHIP, &chip, "KVM_SET_IRQCHIP");
   if (saved.pit) checked_ioctl(vm_.fd(), KVM_SET_PIT2, &*saved.pit, "KVM_SET_PIT2");
   if (saved.clock) checked_ioctl(vm_.fd(), KVM_SET_CLOCK, &*saved.clock, "KVM_SET_CLOCK");
 }
 
-std::shared_ptr<const SavedState> KvmX86VmStates::read_vm(const std::vector<std::byte>& bytes) {
+std::shared_ptr<const SavedState> KvmX86VmSaver::read_vm(const std::vector<std::byte>& bytes) {
   return std::make_shared<SavedX86Vm>(bytes);
 }
 
-std::shared_ptr<const SavedState> KvmX86VmStates::read_vcpu(const std::vector<std::byte>& bytes) {
+std::shared_ptr<const SavedState> KvmX86VmSaver::read_vcpu(const std::vector<std::byte>& bytes) {
   return std::make_shared<SavedX86Vcpu>(bytes);
 }
 
