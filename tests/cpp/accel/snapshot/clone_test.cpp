@@ -41,7 +41,7 @@ TEST_F(CloneTest, ClonesOutliveWhatTheyCameFrom) {
   const auto first = snapshot->clone(*hypervisor_);
   const auto second = snapshot->clone(*hypervisor_);
   const auto of_clone = fork(*first);
-  const auto keeper = snapshot->clone(*hypervisor_)->vcpus();  // a VM that is gone at once closes its vCPUs
+  const auto without_vm = snapshot->clone(*hypervisor_)->vcpus();  // they keep the machine, not the object
   vm_->close();
   vcpu.reset();
   memory_.reset();
@@ -52,7 +52,7 @@ TEST_F(CloneTest, ClonesOutliveWhatTheyCameFrom) {
   EXPECT_EQ(bytes_of(*second), before);
   EXPECT_EQ(bytes_of(*of_clone), before);
   EXPECT_EQ(run(*second->vcpus()[0], 2), (std::vector<int>{4, 5}));
-  EXPECT_TRUE(keeper[0]->closed());
+  EXPECT_EQ(run(*without_vm[0], 2), (std::vector<int>{4, 5}));
   hypervisor_->close();
   EXPECT_TRUE(first->closed());
 }
@@ -111,7 +111,7 @@ std::uint64_t resident_bytes() {
   return resident * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
 }
 
-TEST_F(CloneTest, AThousandVmsComeAndGoWithoutATrace) {
+TEST_F(CloneTest, VmsComeAndGoWithoutATrace) {
   constexpr int cycles = 1'000;
   const auto cycle = [&] {
     const auto vm = hypervisor_->create_vm();

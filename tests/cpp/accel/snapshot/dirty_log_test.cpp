@@ -1,7 +1,8 @@
 // Which pages were written, against writes that are known.
 
-#include "guest.hpp"
 #include "vm/accel/hypervisor/dirty_log.hpp"
+
+#include "guest.hpp"
 
 namespace vm::accel {
 namespace {
@@ -104,6 +105,7 @@ TEST_F(DirtyLogTest, AFullRingStopsTheGuestAndLosesNothing) {
   std::vector<std::uint64_t> pages;
   int full = 0;
   for (std::uint64_t told = 0; told < many;) {
+    ASSERT_LT(full, 100);
     const Exit exit = vcpu->run();
     if (std::holds_alternative<DirtyRingFull>(exit)) {
       ++full;

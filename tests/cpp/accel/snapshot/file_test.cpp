@@ -19,18 +19,19 @@ class SnapshotFileTest : public GuestTest {
   void SetUp() override {
     GuestTest::SetUp();
     if (IsSkipped()) return;
-    folder_ = fs::temp_directory_path() / ("vm-snapshot-test-" + std::to_string(::testing::UnitTest::GetInstance()->random_seed()) +
-                                           "-" + ::testing::UnitTest::GetInstance()->current_test_info()->name());
+    folder_ = fs::temp_directory_path() /
+              ("vm-snapshot-test-" + std::to_string(::testing::UnitTest::GetInstance()->random_seed()) + "-" +
+               ::testing::UnitTest::GetInstance()->current_test_info()->name());
     fs::create_directories(folder_);
     path_ = (folder_ / "guest.snapshot").string();
     vm_->map(*memory_);
-    const auto vcpu = vcpu_with(write_pages);
-    told_ = run(*vcpu, 3);
+    vcpu_ = vcpu_with(write_pages);
+    run(*vcpu_, 3);
     const std::vector<std::uint8_t> noise(page, 0xA5);
-    for (std::uint64_t i = 100; i < 100 + 300 && i < size / page; i += 2) memory_->write(i * page, noise.data(), page);
+    for (std::uint64_t i = 100; i < 120; i += 2) memory_->write(i * page, noise.data(), page);
     snapshot_ = Snapshot::take(*vm_);
     snapshot_->save(path_);
-    after_ = run(*vcpu, 5);
+    after_ = run(*vcpu_, 5);
   }
   void TearDown() override { fs::remove_all(folder_); }
 
@@ -55,7 +56,7 @@ class SnapshotFileTest : public GuestTest {
 
   fs::path folder_;
   std::string path_;
-  std::vector<int> told_;
+  std::shared_ptr<Vcpu> vcpu_;
   std::vector<int> after_;
   std::shared_ptr<Snapshot> snapshot_;
 };
@@ -81,25 +82,53 @@ TEST_F(SnapshotFileTest, WhatComesOutIsWhatWentIn) {
 
 TEST_F(SnapshotFileTest, ZerosTakeNoRoom) {
   const std::uint64_t pages = snapshot_->parts().memory->present_pages();
-  EXPECT_LT(pages, 100U);
+  EXPECT_LT(pages, 20U);
   EXPECT_LT(fs::file_size(path_), (pages + 16) * page);
+}
+
+TEST_F(SnapshotFileTest, MoreMemoryThanOneBlock) {
+  const auto vm = hypervisor_->create_vm();
+  constexpr std::uint64_t pages = 700;
+  const auto memory = mem::GuestMemory::anonymous(pages * page);
+  for (std::uint64_t i = 0; i < pages; i += 1 + i % 3) memory->write(i * page + i, &i, sizeof i);
+  vm->map(*memory);
+  const auto before = Snapshot::take(*vm);
+  before->save(path_);
+  const auto loaded = Snapshot::load(path_);
+  ASSERT_EQ(loaded->parts().memory->present(), before->parts().memory->present());
+  const auto child = loaded->clone(*hypervisor_);
+  std::vector<char> expected(pages * page);
+  std::vector<char> found(pages * page);
+  memory->read(0, expected.data(), expected.size());
+  child->memory()->read(0, found.data(), found.size());
+  EXPECT_EQ(found, expected);
 }
 
 TEST_F(SnapshotFileTest, EveryByteIsChecked) {
   const std::vector<char> good = read_file(path_);
+  std::fstream file(path_, std::ios::binary | std::ios::in | std::ios::out);
+  const auto put = [&](std::size_t at, char byte) {
+    file.seekp(static_cast<std::streamoff>(at));
+    file.put(byte).flush();
+  };
   // All of header and table, then samples that hit every section and every page.
-  for (std::size_t at = 0; at < good.size(); at += at < 1024 ? 1 : 509) {
-    std::vector<char> bad = good;
-    bad[at] = static_cast<char>(bad[at] ^ 0x10);
-    expect_refused(bad, "a flipped bit at " + std::to_string(at));
-    if (HasFailure()) return;
+  for (std::size_t at = 0; at < good.size(); at += at < 600 ? 1 : 509) {
+    put(at, static_cast<char>(good[at] ^ 0x10));
+    try {
+      Snapshot::load(path_);
+      FAIL() << "a flipped bit at " << at << " was accepted";
+    } catch (const InvalidConfig& error) {
+      ASSERT_NE(std::string(error.what()).find("at offset 0x"), std::string::npos) << error.what();
+    }
+    put(at, good[at]);
   }
+  EXPECT_NO_THROW(Snapshot::load(path_));
 }
 
 TEST_F(SnapshotFileTest, PartsOfAFileAreRefused) {
   const std::vector<char> good = read_file(path_);
-  for (const std::size_t length : {std::size_t{0}, std::size_t{63}, std::size_t{64}, std::size_t{200}, good.size() / 2,
-                                   good.size() - 1}) {
+  for (const std::size_t length :
+       {std::size_t{0}, std::size_t{63}, std::size_t{64}, std::size_t{200}, good.size() / 2, good.size() - 1}) {
     expect_refused({good.begin(), good.begin() + static_cast<std::ptrdiff_t>(length)}, "a cut");
   }
   std::vector<char> longer = good;

@@ -24,8 +24,8 @@ inline constexpr std::uint64_t code_at = 0x1000;
 
 /// Real mode with flat data: counts in eax, stores the count at the start of a page, tells it, goes on to the next
 /// page: inc eax; mov [edi], eax; add edi, 4096; out dx, al; jmp to the start.
-inline const std::vector<std::uint8_t> write_pages = {0x66, 0x40, 0x67, 0x66, 0x89, 0x07, 0x66, 0x81, 0xC7,
-                                                      0x00, 0x10, 0x00, 0x00, 0xEE, 0xEB, 0xF0};
+inline const std::vector<std::uint8_t> write_pages = {0x66, 0x40, 0x67, 0x66, 0x89, 0x07, 0x66, 0x81,
+                                                      0xC7, 0x00, 0x10, 0x00, 0x00, 0xEE, 0xEB, 0xF0};
 
 class GuestTest : public testing::Test {
  protected:
@@ -50,6 +50,7 @@ class GuestTest : public testing::Test {
     sregs.cs.base = 0;
     sregs.cs.selector = 0;
     sregs.ds.limit = 0xFFFF'FFFF;
+    sregs.ds.granularity = true;
     vcpu->x86()->set_sregs(sregs);
     X86Regs regs;
     regs.rip = code_at;

@@ -84,8 +84,8 @@ TEST_F(SnapshotTest, EverythingIsAsItWasAndGoesOnAsItDid) {
 TEST_F(SnapshotTest, VectorRegistersOfALongModeGuestComeBack) {
   vm_->map(*memory_);
   // inc rax; movq xmm0, rax; out dx, al; movq rbx, xmm0; out dx, al; jmp to the start
-  const auto vcpu = vcpu_with({0x48, 0xFF, 0xC0, 0x66, 0x48, 0x0F, 0x6E, 0xC0, 0xEE, 0x66, 0x48, 0x0F, 0x7E, 0xC3, 0xEE,
-                               0xEB, 0xEF});
+  const auto vcpu =
+      vcpu_with({0x48, 0xFF, 0xC0, 0x66, 0x48, 0x0F, 0x6E, 0xC0, 0xEE, 0x66, 0x48, 0x0F, 0x7E, 0xC3, 0xEE, 0xEB, 0xEF});
   // One gigabyte page for everything would need CPUID; a 2 MiB page does not. 7: present, writable, user; 0x80: a page.
   const std::uint64_t tables[3] = {0x3007, 0x4007, 0x87};
   for (std::uint64_t i = 0; i < 3; ++i) memory_->write(0x2000 + i * page, &tables[i], 8);
