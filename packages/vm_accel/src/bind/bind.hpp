@@ -36,3 +36,5 @@ void add_vm_state(VmType& type);
 void add_hypervisor_state(HypervisorType& type);
 /// After bind_hypervisor.
 void bind_scripted(pybind11::module_& module);
+void add_dirty_log(pybind11::module_& module, VmType& type);
+void add_snapshot(pybind11::module_& module, VmType& type);

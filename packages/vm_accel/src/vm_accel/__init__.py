@@ -7,8 +7,10 @@
 
 from . import exits, kvm
 from ._accel import (
+    DirtyLog,
     Hypervisor,
     MemorySlot,
+    Snapshot,
     Vcpu,
     Vm,
     X86DescriptorTable,
@@ -52,6 +54,7 @@ __all__ = [
     "Backend",
     "BusLock",
     "Debug",
+    "DirtyLog",
     "DirtyRingFull",
     "Exit",
     "FailEntry",
@@ -73,6 +76,7 @@ __all__ = [
     "RdMsr",
     "SetTpr",
     "Shutdown",
+    "Snapshot",
     "SystemEvent",
     "Timeout",
     "Unknown",
