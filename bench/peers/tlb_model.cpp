@@ -67,7 +67,8 @@ class Model {
     for (std::size_t i = 0; i < size(); ++i) first_use_.emplace(page(i), i);
   }
 
-  // Runs to the next event for a prefetcher: (page, pc, hit on a prefetched entry), or None at the end.
+  // Runs to the next event for a prefetcher: (page, pc, hit on a prefetched entry, first touch of a page that was not
+  // mapped before), or None at the end.
   py::object next() {
     for (; at_ < size(); ++at_) {
       const std::uint64_t wanted = page(at_);
@@ -88,7 +89,9 @@ class Model {
         fill_l2(wanted, false);
       }
       l1_.fill(wanted, false);
-      if (event) return py::make_tuple(wanted, pcs_.data()[at_++], hit);
+      if (!event) continue;
+      const bool first = demand_ && first_use_.at(wanted) == at_;
+      return py::make_tuple(wanted, pcs_.data()[at_++], hit, first);
     }
     return py::none();
   }

@@ -12,10 +12,12 @@
 #include <random>
 #include <vector>
 
+#include "vm/mem/tlb/batch_level.hpp"
 #include "vm/mem/tlb/multi_level_tlb.hpp"
 
 namespace {
 
+using vm::mem::tlb::BatchLevel;
 using vm::mem::tlb::Context;
 using vm::mem::tlb::Entry;
 using vm::mem::tlb::Hit;
@@ -142,6 +144,28 @@ void bm_batch(benchmark::State& state, bool in_order, bool with_facts) {
   finish(state);
 }
 
+// The level that large arrays have in an Mmu. Its answers are addresses and 16 bits of facts; what misses is listed.
+void bm_array(benchmark::State& state, vm::mem::tlb::detail::BatchProbe probe) {
+  if (probe == nullptr) return state.SkipWithError("this build has no such kernel");
+  const auto pages = static_cast<std::size_t>(state.range(0));
+  BatchLevel level({3, 1}, 12, probe);
+  for (std::size_t i = 0; i < pages; ++i) level.vote(base + i * page, frame_of(base + i * page), 0, 12);
+  const std::vector<std::uint64_t> vaddr = addresses(0, pages, false);
+  constexpr std::size_t slack = vm::mem::tlb::detail::batch_probe_slack;
+  std::vector<std::uint64_t> paddr(batch), missed_vaddr(batch + slack);
+  std::vector<std::uint16_t> facts(batch);
+  std::vector<std::uint32_t> missed(batch + slack);
+  std::size_t misses = 0;
+  for (auto _ : state) {
+    misses = level.lookup(vaddr.data(), batch, paddr.data(), facts.data(), missed.data(), missed_vaddr.data(), 0);
+    benchmark::ClobberMemory();
+  }
+  for (std::size_t i = 0; i < batch; ++i)
+    if (paddr[i] != frame_of(vaddr[i])) state.SkipWithError("wrong answer");
+  if (misses != 0) state.SkipWithError("not all of it were hits");
+  finish(state);
+}
+
 // Addresses that no level has.
 void bm_miss(benchmark::State& state) {
   const Context context{3, 1};
@@ -161,6 +185,11 @@ BENCHMARK_CAPTURE(bm_naive, random, false)->Name("naive_unchecked")->Arg(64)->Ar
 BENCHMARK_CAPTURE(bm_batch, order, true, false)->Name("l1_hit_batch_order")->Arg(64)->Arg(256);
 BENCHMARK_CAPTURE(bm_batch, random, false, false)->Name("l1_hit_batch")->Arg(64)->Arg(256);
 BENCHMARK_CAPTURE(bm_batch, facts, false, true)->Name("l1_hit_batch_with_facts")->Arg(64)->Arg(256);
+BENCHMARK_CAPTURE(bm_array, best, vm::mem::tlb::detail::best_batch_probe())->Name("array_level")->Arg(64)->Arg(4096);
+BENCHMARK_CAPTURE(bm_array, baseline, vm::mem::tlb::detail::baseline_batch_probe)
+    ->Name("array_level_baseline")
+    ->Arg(64)
+    ->Arg(4096);
 BENCHMARK_CAPTURE(bm_find, l1_order, 0, 0, true)->Name("l1_hit_find_order")->Arg(64)->Arg(256);
 BENCHMARK_CAPTURE(bm_find, l1, 0, 0, false)->Name("l1_hit_find")->Arg(64)->Arg(256);
 // In order and through more pages than a level has, least recently used always misses there.

@@ -9,14 +9,11 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
-from vm_mem import GuestMemory, Mmu
 from vm_mem.optimizer import NO_WALK_CACHE, WALK_CACHE, Counts, Optimizer, Setting, Weights, calibrate, grid
-from vm_mem.paging import X86
 from vm_mem.tlb import TlbConfig
 
 from bench.python import results
-from bench.python.mem.images import CASES, PAGE, ROOT_TABLE, Addresses, fill_tables
+from bench.python.mem.changing_work import ARRAY, PIECE, Guest, Work, works
 
 INTRO = """\
 Guest memory of case B: 2^20 pages, scattered frames. Five kinds of work follow each other, all of it three times; the
@@ -24,25 +21,16 @@ optimizer knows neither the kinds nor when they change, and its trials and the r
 figures. Each fixed row has its setting from the beginning to the end. Promised: over the whole better than every fixed
 setting; in each phase within 5 % of the setting that is best there. All answers are compared with the page tables'.
 
-Counted: addresses one at a time, costs by `Weights()`, a model of a processor (see its docstring), in which prefetching
-uses idle time. Figures repeat exactly. Measured: arrays of 2,000 addresses, thread time; arrays do not feed the
-prefetcher, and in software predicting and prefetching are work of the same thread, so that prefetching is not in that
-list. The time of an optimizer row includes its steps. Medians over rounds; ratios are taken within a round."""
+Counted: addresses one at a time. Costs by `Weights()` are a model of a processor (see its docstring), in which
+prefetching uses idle time; those by `calibrate()` are what each counted event takes in this software, on this machine,
+of which walks from tables between the last and the root are interpolated. Neither counts what the optimizer itself
+takes. Measured: arrays of 2,000 addresses, thread time; arrays do not feed the prefetcher, and in software predicting
+and prefetching are work of the same thread, so that prefetching is not in that list. The time of an optimizer row
+includes its steps. Medians over rounds; ratios are taken within a round."""
 
 OPTIMIZER = "optimizer"
 WITHIN = 1.05
-ARRAY, PIECE = 2000, 2  # addresses of an array, arrays between two steps
 SINGLE = 250  # addresses between two steps where they are translated one at a time
-Words = npt.NDArray[np.uint64]
-
-
-@dataclass(frozen=True)
-class Work:
-    """One kind of work: page numbers, and how many translations of them one turn lasts."""
-
-    name: str
-    addresses: Words
-    length: int
 
 
 @dataclass(frozen=True)
@@ -58,47 +46,6 @@ class Run:
         return sum(self.costs.values())
 
 
-def works(shape: Sequence[tuple[str, int, int]], scale: float) -> list[Work]:
-    """shape: a name, a number of pages (0: a sweep; below 0: a stride of so many) and a length each."""
-    random = np.random.default_rng(20260101)
-    every = CASES["B"].pages
-
-    def pages(count: int, length: int) -> Words:
-        if count > 0:
-            # Hot pages are three apart, so that none is another's neighbour.
-            spread = 3 if count < every else 1
-            return (random.integers(0, count, length) * spread).astype(np.uint64)
-        steps = np.arange(length) * max(-count, 1)
-        return ((steps + steps // every) % every).astype(np.uint64)
-
-    lengths = [max(round(length * scale) // (ARRAY * PIECE), 2) * ARRAY * PIECE for _, _, length in shape]
-    return [
-        Work(name, pages(count, min(length, 1 << 20)) * np.uint64(PAGE), length)
-        for (name, count, _), length in zip(shape, lengths, strict=True)
-    ]
-
-
-class Guest:
-    """Page tables, and MMUs over them."""
-
-    def __init__(self) -> None:
-        case = CASES["B"]
-        self.memory = GuestMemory.anonymous(-(-case.tables // (2 << 20)) * (2 << 20))
-        self.addresses: Addresses = fill_tables(case, self.memory.view(0, self.memory.size, "u8"))
-
-    def mmu(self, setting: Setting) -> Mmu:
-        """A fresh one."""
-        return Mmu(self.memory, X86(levels=4, root=ROOT_TABLE), tlb=setting.tlb, walk_cache=setting.walk_cache)
-
-    def check(self, mmu: Mmu) -> None:
-        """Whether it still translates right, whatever it is now."""
-        some = slice(0, ARRAY)
-        answers = mmu.translate(self.addresses.virtual[some])
-        singly = [mmu.translate(address).paddr for address in self.addresses.virtual[some].tolist()]
-        for found in (answers.paddr, np.asarray(singly, np.uint64)):
-            np.testing.assert_array_equal(found, self.addresses.physical[some])
-
-
 # --- Counted ---------------------------------------------------------------------------------------------------------
 
 COUNTED_SHAPE = [
@@ -110,33 +57,46 @@ COUNTED_SHAPE = [
 ]
 
 
-def counted(guest: Guest, order: Sequence[Work], weights: Weights, choices: Sequence[Setting], start: Setting | None
-            ) -> tuple[Run, Optimizer | None]:  # fmt: skip
-    """Counted costs of one fixed setting, or of an optimizer when `start` is given."""
-    mmu = guest.mmu(start or choices[0])
-    optimizer = None
-    if start is not None:
-        # Some hundred to some thousand translations.
-        window_ns = 800 * weights.walks[0]
-        optimizer = Optimizer(mmu, settings=choices, objective=weights, hysteresis=0.05, window_ns=window_ns)
-    setting = start or choices[0]
-    costs = {work.name: 0.0 for work in order}
+def counted_fixed(guest: Guest, order: Sequence[Work], setting: Setting, weights: Sequence[Weights]) -> list[Run]:
+    """Counted costs of one fixed setting, by each of the weights."""
+    mmu = guest.mmu(setting)
+    costs = [dict.fromkeys((work.name for work in order), 0.0) for _ in weights]
     translate = mmu.translate
     for work in order:
+        before = Counts.of(mmu)
+        for address in np.resize(work.addresses, work.length).tolist():
+            translate(address)
+        counts = Counts.of(mmu) - before
+        for each, cost in zip(weights, costs, strict=True):
+            cost[work.name] += each.cost_ns(counts, walks_cached=setting.walks_cached)
+    guest.check(mmu)
+    return [Run(setting.name, cost) for cost in costs]
+
+
+def counted_optimizer(guest: Guest, order: Sequence[Work], choices: Sequence[Setting], weights: Weights
+                      ) -> tuple[Run, Optimizer]:  # fmt: skip
+    """Counted costs of an optimizer that begins with the first of the choices."""
+    mmu = guest.mmu(choices[0])
+    # A window is some hundred to some thousand translations.
+    window_ns = 800 * weights.walks[0]
+    optimizer = Optimizer(mmu, settings=choices, objective=weights, hysteresis=0.05, window_ns=window_ns)
+    costs = dict.fromkeys((work.name for work in order), 0.0)
+    translate = mmu.translate
+    for work in order:
+        addresses = np.resize(work.addresses, work.length)
         for at in range(0, work.length, SINGLE):
-            piece = work.addresses[np.arange(at, at + SINGLE) % work.addresses.size]
+            piece = addresses[at : at + SINGLE]
             before = Counts.of(mmu)
             for address in piece.tolist():
                 translate(address)
-            walks_cached = (optimizer.setting if optimizer else setting).walks_cached
+            walks_cached = optimizer.setting.walks_cached
             costs[work.name] += weights.cost_ns(Counts.of(mmu) - before, walks_cached=walks_cached)
-            if optimizer:
-                optimizer.step(addresses=piece)
+            optimizer.step(addresses=piece)
     guest.check(mmu)
-    return Run(OPTIMIZER if optimizer else setting.name, costs), optimizer
+    return Run(OPTIMIZER, costs), optimizer
 
 
-def measure_counted(section: results.Section, guest: Guest, weights: Weights, *, scale: float) -> None:
+def measure_counted(section: results.Section, guest: Guest, weights: Sequence[Weights], *, scale: float) -> None:
     """Every combination of sizes, prefetching and walk cache in the hierarchy of one thread."""
     choices = grid(
         sizes=[(64, 0, 0), (64, 1536, 0), (64, 1536, 16384)],
@@ -145,9 +105,12 @@ def measure_counted(section: results.Section, guest: Guest, weights: Weights, *,
     )
     kinds = works(COUNTED_SHAPE, scale)
     order = kinds * 3
-    fixed = [counted(guest, order, weights, [setting], None)[0] for setting in choices]
-    run, optimizer = counted(guest, order, weights, choices, choices[0])
-    publish(section, f"counted costs, weights: {weights.source}", kinds, [[*fixed, run]], optimizer)
+    fixed = [counted_fixed(guest, order, setting, weights) for setting in choices]
+    for number, each in enumerate(weights):
+        run, optimizer = counted_optimizer(guest, order, choices, each)
+        publish(
+            section, f"counted costs, weights: {each.source}", kinds, [[*(f[number] for f in fixed), run]], optimizer
+        )
 
 
 # --- Measured --------------------------------------------------------------------------------------------------------
@@ -288,9 +251,8 @@ def main() -> None:
     section = results.Section("mem-optimizer", "The optimizer", options.quick, ("numpy", "vm_mem"), INTRO)
     guest = Guest()
     scale = 0.05 if options.quick else 1.0
-    measure_counted(section, guest, Weights(), scale=scale)
-    measure_counted(section, guest, calibrate(), scale=scale)
-    rounds = 1 if options.quick else 3
+    measure_counted(section, guest, [Weights(), calibrate()], scale=scale / 2)
+    rounds = 1 if options.quick else 2
     measure_timed(section, guest, "multi_level only", ONE_STRATEGY, works(ONE_STRATEGY_SHAPE, scale), rounds=rounds)
     measure_timed(section, guest, "all strategies", TIMED, works(TIMED_SHAPE, scale), rounds=rounds)
     section.write(options.output)

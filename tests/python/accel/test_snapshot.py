@@ -82,7 +82,7 @@ def test_files(tmp_path: Path) -> None:
         content = bytearray(path.read_bytes())
         content[-1] ^= 1
         path.write_bytes(content)
-        with pytest.raises(InvalidConfig, match="at offset 0x.*guest-physical address 0x1"):
+        with pytest.raises(InvalidConfig, match=r"at offset 0x.*guest-physical address 0x1"):
             Snapshot.load(path)
 
 

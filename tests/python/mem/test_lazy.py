@@ -8,7 +8,6 @@ import gc
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -63,11 +62,6 @@ def in_thread(work: Callable[[], T]) -> T:
     if errors:
         raise errors[0]
     return results[0]
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        time.sleep(0.001)
 
 
 def test_reads_and_views_show_the_source() -> None:
@@ -172,9 +166,13 @@ def test_what_a_source_raises_is_raised_where_it_can_be() -> None:
         return source(offset, size)
 
     errors: list[tuple[int, str]] = []
-    lazy = LazyMemory(
-        8 * PAGE, unreliable, retries=1, retry_delay_ns=1000, on_error=lambda *error: errors.append(error)
-    )
+    failed = threading.Event()
+
+    def note(offset: int, message: str) -> None:
+        errors.append((offset, message))
+        failed.set()
+
+    lazy = LazyMemory(8 * PAGE, unreliable, retries=1, retry_delay_ns=1000, on_error=note)
     for attempt in (
         lambda: lazy.memory.read(3 * PAGE, 1),
         lambda: lazy.memory.write(3 * PAGE, b"x"),
@@ -188,9 +186,9 @@ def test_what_a_source_raises_is_raised_where_it_can_be() -> None:
 
     waiting = AddressSpace(lazy.memory, X86(levels=4, root=3 * PAGE))
     results: list[object] = []
-    walker = threading.Thread(target=lambda: results.append(waiting.translate(np.array([0])).ok.any()))
+    walker = threading.Thread(target=lambda: results.append(waiting.translate(np.array([0])).ok.any()), daemon=True)
     walker.start()
-    wait_until(lambda: bool(errors))
+    assert failed.wait(PATIENCE_S)
     assert errors == [(3 * PAGE, "LookupError: the other side is gone")]
     assert lazy.error == "LookupError: the other side is gone"
     assert lazy.failed == [3 * PAGE]

@@ -76,6 +76,8 @@ def test_arrays_give_what_the_tables_say(mmu: Mmu, count: int) -> None:
         np.testing.assert_array_equal(many.fault, plain.fault)
         np.testing.assert_array_equal(many.access, plain.access)
         np.testing.assert_array_equal(many.page_size, plain.page_size)
+    stats = mmu.stats
+    assert stats.bypassed + stats.arrays.lookups == (0 if count < 4096 else 4 * count)
     assert mmu.translate(vaddrs.reshape(1, -1, 1), threads=2).ok.shape == (1, count, 1)
 
 

@@ -204,6 +204,33 @@ def test_only_the_latest_decisions_are_kept(tables: Mmu) -> None:
     assert len(optimizer.decisions) == 2 < optimizer.decision_count
 
 
+def test_what_the_counts_rule_out_is_not_tried(tables: Mmu) -> None:
+    """Telling a prefetcher of a miss costs more than the walk that it may save: no count of hits can make up for it."""
+    dear = Weights(prefetch_event=30.0)
+    choices = grid(SMALL, sizes=[(64, 0, 0), (64, 512, 0)], prefetch_distances=[0, 4, 8])
+    optimizer = Optimizer(over(tables), settings=choices, objective=dear, window_ns=WINDOW_NS, recheck=4)
+    drive(optimizer, sequential(60_000))
+    assert not any(decision.to_setting.prefetches for decision in optimizer.decisions)
+    assert any("ruled_out" in decision.numbers for decision in optimizer.decisions)
+    assert "trial" in reasons(optimizer)  # of the other size
+
+
+def test_a_change_of_the_prefetcher_keeps_what_the_tlb_holds(tables: Mmu) -> None:
+    mmu = over(tables)
+    for address in sequential(64):
+        mmu.translate(address)
+    walks, tlb = mmu.stats.walks, mmu.tlb
+    mmu.reconfigure(prefetcher=Sequential())
+    assert mmu.tlb is not tlb
+    mmu.reconfigure(tlb=TlbConfig(**(SMALL.as_dict() | {"enable_prefetch": True})))
+    for address in sequential(64):
+        mmu.translate(address)
+    assert mmu.stats.walks == walks
+    mmu.reconfigure(tlb=TlbConfig(l1_size=128, l2_size=0, l3_size=0))
+    mmu.translate(BASE)
+    assert mmu.stats.walks == walks + 1
+
+
 # --- When it acts ----------------------------------------------------------------------------------------------------
 
 
@@ -255,6 +282,32 @@ def test_time_is_what_the_owner_says_it_is(tables: Mmu) -> None:
     assert optimizer.setting.tlb.strategy == "multi_level"
     with pytest.raises(InvalidConfig, match="elapsed_ns is missing"):
         optimizer.step()
+
+
+def test_steady_work_is_looked_at_seldom_and_a_change_of_its_pace_at_once(tables: Mmu) -> None:
+    choices = [Setting(SMALL), Setting(TlbConfig("concurrent", l3_size=1024))]
+    optimizer = Optimizer(over(tables), settings=choices, window_ns=1e4, recheck=0)
+
+    def windows(*pieces_ns: float) -> int:
+        before = optimizer.windows
+        for address, ns in zip(at_random(len(pieces_ns), pages=50), pieces_ns, strict=True):
+            optimizer.mmu.translate(address)
+            optimizer.step(elapsed_ns=ns)
+        return optimizer.windows - before
+
+    windows(*[1000.0] * 2000)  # whatever was to be tried is behind it
+    assert any(windows(1000.0) for _ in range(160))
+    assert not optimizer.exploring
+    assert windows(*[1000.0] * 159) == 0, "160 pieces are a window, instead of 10"
+    assert windows(1000.0) == 1
+    assert windows(*[1400.0, 700.0, 900.0] * 20) == 0, "this is no other pace"
+    assert windows(*[3000.0, 1000.0, 300.0, 700.0] * 16) == 0, "pieces that are odd alone are nothing"
+    assert windows(*[3000.0] * 2) == 0
+    assert windows(*[3000.0] * 3) == 0
+    assert windows(3000.0) == 1, "10,000 ns after the 2 pieces that were odd"
+    windows(*[1000.0] * 2000)
+    alarms = windows(*([3000.0] * 4 + [1000.0] * 156) * 16)
+    assert alarms < 32, "false alarms become rarer; each would be a short window and a long one"
 
 
 def test_work_measures_and_steps(tables: Mmu) -> None:

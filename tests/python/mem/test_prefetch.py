@@ -166,9 +166,12 @@ def test_parameters_can_be_read() -> None:
     filtered = Perceptron(Markov(), rows=32, weight_bits=5, threshold=-1, margin=3, passed=4, refused=6)
     assert (filtered.rows, filtered.weight_bits, filtered.threshold, filtered.margin) == (32, 5, -1, 3)
     assert (filtered.passed, filtered.refused) == (4, 6)
-    adaptive = Adaptive(window=32, accuracy=0.5, coverage=0.25, hysteresis=0.75, walk_price=1, filter=2, resident=3)
-    assert (adaptive.window, adaptive.accuracy, adaptive.coverage, adaptive.hysteresis) == (32, 0.5, 0.25, 0.75)
-    assert (adaptive.walk_price, adaptive.filter, adaptive.resident) == (1, 2, 3)
+    adaptive = Adaptive(
+        window=48, accuracy=0.5, coverage=0.25, hysteresis=0.75, walk_price=1, fill_price=0.25, filter=2
+    )
+    assert (adaptive.window, adaptive.accuracy, adaptive.coverage, adaptive.hysteresis) == (48, 0.5, 0.25, 0.75)
+    assert (adaptive.walk_price, adaptive.fill_price, adaptive.filter) == (1, 0.25, 2)
+    assert Adaptive(resident=3).resident == 3
     assert (Sequential(degree=3).degree, Distance(rows=4).rows, Distance(ways=2).ways) == (3, 4, 2)
     assert (Distance(slots=1).slots, Markov(rows=4).rows, Markov(ways=1).ways, Markov(slots=3).slots) == (1, 4, 1, 3)
 
@@ -203,13 +206,13 @@ def test_adaptive_tells_what_it_decided() -> None:
     adaptive.observe_many(np.arange(1000))
     adaptive.observe_many(np.random.default_rng(3).integers(0, MAX_PAGE, 1000))
     first, last = adaptive.decisions[0], adaptive.decisions[-1]
-    assert (first.event, first.from_member, first.to_member) == (8, None, 0)
-    assert first.scores[0].coverage > 0.8
+    assert (first.event, first.from_member, first.to_member) == (2, None, 0)
+    assert first.scores[0].coverage > 0.4
     assert first.scores[0].accuracy > 0.8
     assert (last.from_member, last.to_member, adaptive.followed) == (0, None, None)
     assert last.scores[0].score < 0.1
     assert adaptive.decision_count == len(adaptive.decisions) == 2
-    assert repr(first) == "<Decision after event 8: from None to 0>"
+    assert repr(first) == "<Decision after event 2: from None to 0>"
     assert adaptive.members == ["Sequential(degree=1)", "Markov(rows=1024, ways=4, slots=2)"]
     assert adaptive.member_stats[0].useful >= 999
     assert adaptive.scores[1].coverage == 0
@@ -223,6 +226,17 @@ def test_adaptive_tells_what_it_decided() -> None:
     ]
     with pytest.raises((TypeError, RuntimeError)):
         Adaptive([1])  # type: ignore[list-item]
+
+
+def test_nobody_is_credited_with_pages_that_fault() -> None:
+    adaptive = Adaptive()
+    for page in range(1000):
+        adaptive.faulted(page)
+        assert adaptive.observe(page) == []
+    assert adaptive.decision_count == 0
+    assert adaptive.member_stats[0].refused == 999
+    with pytest.raises(InvalidConfig):
+        adaptive.faulted(MAX_PAGE + 1)
 
 
 def test_threads_may_share_one() -> None:

@@ -37,13 +37,24 @@ KvmVcpu::KvmVcpu(unsigned id, std::shared_ptr<KvmVm> vm)
       pages_(map_area(fd_.get(), area_size_)),
       signal_(&area().immediate_exit),
 #if defined(__x86_64__)
-      x86_(fd_.get(), *vm_),
+      x86_(fd_.get(), *vm_, area()),
       interrupts_(*vm_, fd_.get(), area()),
 #endif
       state_(fd_.get(), vm_->fd()),
       capabilities_(vm_->fd(), fd_.get()),
       synchronized_fields_(static_cast<std::uint64_t>(std::max(0, vm_->capability(KVM_CAP_SYNC_REGS)))) {
   vm_->dirty().add_vcpu(id, fd_.get());
+}
+
+int KvmVcpu::run_guest() noexcept {
+#if defined(__x86_64__)
+  x86_.about_to_run();
+  const int result = ::ioctl(fd_.get(), KVM_RUN, 0);
+  if (result >= 0) x86_.ran();
+  return result;
+#else
+  return ::ioctl(fd_.get(), KVM_RUN, 0);
+#endif
 }
 
 bool KvmVcpu::enter(Exit& exit) {
@@ -53,7 +64,7 @@ bool KvmVcpu::enter(Exit& exit) {
     return true;
   }
   signal_.entering();
-  const int result = ::ioctl(fd_.get(), KVM_RUN, 0);
+  const int result = run_guest();
   const int code = errno;
   signal_.left();
   unfinished_ = result >= 0 && leaves_work(area().exit_reason);
@@ -78,7 +89,7 @@ void KvmVcpu::refuse(const Exit& /*exit*/) { area().msr.error = 1; }
 
 bool KvmVcpu::enter_and_return() {
   signal_.send();  // nobody is inside, so this only sets the flag
-  const int result = ::ioctl(fd_.get(), KVM_RUN, 0);
+  const int result = run_guest();
   const int code = errno;
   signal_.clear();
   if (result < 0 && code != EINTR && code != EAGAIN) throw_errno("KVM_RUN", code);
@@ -92,6 +103,7 @@ void KvmVcpu::complete() {
 
 void KvmVcpu::discard_exit() {
   early_exit_ = false;
+  forget_copies();
   if (!unfinished_) return;
   // A string instruction goes from exit to exit; with nothing left to count it ends. What remains are the pieces of an
   // access that crosses pages.

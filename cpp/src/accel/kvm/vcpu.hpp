@@ -32,16 +32,27 @@ class KvmVcpu final : public VcpuBackend {
   void reply(const Exit& exit, const std::byte* data) override;
   void refuse(const Exit& exit) override;
   void complete() override;
+  /// For requests of others. One that changes registers is followed by `forget_copies`.
+  int fd() const noexcept { return fd_.get(); }
 #if defined(__x86_64__)
   X86State* x86() noexcept override { return &x86_; }
   VcpuSaver* saver() noexcept override { return &saver_; }
   VcpuInterrupts* interrupts() noexcept override { return &interrupts_; }
 #endif
-  VcpuState* state() noexcept override { return &state_; }
+  VcpuState* state() noexcept override {
+    forget_copies();  // it can write any register
+    return &state_;
+  }
   Capabilities* capabilities() noexcept override { return &capabilities_; }
 
   const KvmVm& vm() const noexcept { return *vm_; }
-  int fd() const noexcept { return fd_.get(); }
+  /// What the last exit left of the registers in the shared area is not true any more.
+  void forget_copies() noexcept {
+#if defined(__x86_64__)
+    x86_.forget();
+#endif
+  }
+
   kvm_run& area() const noexcept { return *reinterpret_cast<kvm_run*>(pages_.at(0)); }
   /// KVM_SYNC_X86_*: what an entry takes from the shared area when asked.
   std::uint64_t synchronized_fields() const noexcept { return synchronized_fields_; }
@@ -55,6 +66,9 @@ class KvmVcpu final : public VcpuBackend {
   void discard_exit();
 
  private:
+  /// KVM_RUN; -1 and errno when it failed.
+  int run_guest() noexcept;
+
   const std::shared_ptr<KvmVm> vm_;  // goes last: the kernel's VM lives as long as the mapping
   const mem::UniqueFd fd_;
   const std::size_t area_size_;

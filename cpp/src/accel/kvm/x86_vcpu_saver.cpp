@@ -264,6 +264,7 @@ void KvmX86VcpuSaver::restore() {
   checked_ioctl(fd, KVM_SET_MP_STATE, &state_->mp_state, "KVM_SET_MP_STATE");
   if (state_->lapic) checked_ioctl(fd, KVM_SET_LAPIC, &*state_->lapic, "KVM_SET_LAPIC");
   write_msrs();
+  vcpu_.forget_copies();
 }
 
 }  // namespace vm::accel::kvm

@@ -23,50 +23,36 @@ double nanoseconds_since(Clock::time_point start) {
 
 }  // namespace
 
-/// One batch on its way through the TLB.
+/// A small batch on its way through the TLB.
 class Mmu::Batch {
  public:
   Batch(Mmu& mmu, const std::uint64_t* vaddr, std::uint64_t* paddr, PackedInfo* info, const BatchRequest& request)
       : mmu_(mmu), vaddr_(vaddr), paddr_(paddr), info_(info), request_(request) {}
 
-  /// Answers what hits in [first, last) and remembers the rest. Returns how many hit.
-  std::size_t look_up(std::size_t first, std::size_t last) {
-    const std::size_t before = missed_.size();
-    for (std::size_t at = first; at < last; at += block) {
-      const std::size_t count = std::min(block, last - at);
-      mmu_.tlb_->lookup(vaddr_ + at, count, mmu_.context_, hits_, found_);
-      for (std::size_t i = 0; i < count; ++i) {
+  /// Answers what hits, and walks each of the others into the TLB.
+  void translate(std::size_t count) {
+    for (std::size_t at = 0; at < count; at += block) {
+      const std::size_t some = std::min(block, count - at);
+      mmu_.tlb_->lookup(vaddr_ + at, some, mmu_.context_, hits_, found_);
+      for (std::size_t i = 0; i < some; ++i) {
         const tlb::Hit& hit = hits_[i];
-        if (!found_[i] || !hit.allows(request_.access, request_.privilege)) {
-          missed_.push_back(at + i);
-          continue;
+        if (found_[i] && hit.allows(request_.access, request_.privilege)) {
+          store(at + i, hit.paddr, pack_success(hit.rights, hit.size_log2, hit.level));
+        } else {
+          const paging::Translation t = mmu_.miss(vaddr_[at + i], request_.access, request_.privilege);
+          store(at + i, t.ok() ? t.paddr : no_address, pack(t));
         }
-        paddr_[at + i] = hit.paddr;
-        info_[at + i] = pack_success(hit.rights, hit.size_log2, hit.level);
       }
     }
-    return last - first - (missed_.size() - before);
-  }
-
-  /// Walks what has missed so far; every `fill_interval`-th element alone and into the TLB.
-  void walk_missed(std::size_t fill_interval) {
-    walk_vaddr_.clear();
-    for (std::size_t m = 0; m < missed_.size(); ++m) {
-      if (m % fill_interval == 0) mmu_.miss(vaddr_[missed_[m]], request_.access, request_.privilege);
-      walk_vaddr_.push_back(vaddr_[missed_[m]]);
-    }
-    walk_paddr_.resize(missed_.size());
-    walk_info_.resize(missed_.size());
-    mmu_.walk_all(walk_vaddr_.data(), missed_.size(), walk_paddr_.data(), walk_info_.data(), request_);
-    for (std::size_t m = 0; m < missed_.size(); ++m) {
-      paddr_[missed_[m]] = walk_paddr_[m];
-      info_[missed_[m]] = walk_info_[m];
-    }
-    missed_.clear();
   }
 
  private:
   static constexpr std::size_t block = 256;
+
+  void store(std::size_t i, std::uint64_t paddr, PackedInfo info) {
+    paddr_[i] = paddr;
+    info_[i] = info;
+  }
 
   Mmu& mmu_;
   const std::uint64_t* vaddr_;
@@ -75,67 +61,82 @@ class Mmu::Batch {
   const BatchRequest& request_;
   tlb::Hit hits_[block];
   bool found_[block];
-  std::vector<std::size_t> missed_;
-  std::vector<std::uint64_t> walk_vaddr_, walk_paddr_;
-  std::vector<PackedInfo> walk_info_;
 };
 
 void Mmu::translate(const std::uint64_t* vaddr, std::size_t count, std::uint64_t* paddr, PackedInfo* info,
                     const BatchRequest& request) {
   regions_.get();  // ClosedError before anything is touched
   const bool alone = request.threads == 1 && request.engine == paging::Engine::automatic;
-  if (!alone || tags_ || count == 0) return go_around(vaddr, count, paddr, info, request, 0);
-
-  Batch batch(*this, vaddr, paddr, info, request);
-  if (count < BatchGuide::smallest_measured) {
-    batch.look_up(0, count);
-    batch.walk_missed(1);
-    return;
-  }
-  const std::size_t sample = BatchGuide::sample_size(count);
-  const Clock::time_point start = Clock::now();
-  const std::size_t hits = batch.look_up(0, sample);
-  const double lookup_ns = nanoseconds_since(start) / static_cast<double>(sample);
-  if (!guide_.through_tlb(lookup_ns, hits, sample))
-    return go_around(vaddr, count, paddr, info, request, guide_.fill_interval());
-
-  // Enough misses together that the walker's own caches pay.
-  constexpr std::size_t chunk = std::size_t{1} << 18;
-  for (std::size_t at = sample; at < count; at += chunk) {
-    batch.look_up(at, std::min(count, at + chunk));
-    batch.walk_missed(BatchGuide::miss_interval);
-    if (request.keep_going && !request.keep_going()) return;
+  if (!alone || tags_) {
+    walk_all(vaddr, count, paddr, info, request, nullptr);
+    counters_.add(bypassed, count);
+  } else if (count < BatchGuide::smallest_measured) {
+    Batch(*this, vaddr, paddr, info, request).translate(count);
+  } else {
+    translate_large(vaddr, count, paddr, info, request);
   }
 }
 
-void Mmu::walk_all(const std::uint64_t* vaddr, std::size_t count, std::uint64_t* paddr, PackedInfo* info,
-                   const BatchRequest& request) {
+void Mmu::translate_large(const std::uint64_t* vaddr, std::size_t count, std::uint64_t* paddr, PackedInfo* info,
+                          const BatchRequest& request) {
+  const auto page_shift = static_cast<unsigned>(__builtin_ctzll(space_->smallest_page()));
+  std::unique_ptr<TlbFront> front =
+      fronts_.take({context_, request.access, request.privilege}, page_shift, tlb_->flush_log());
+  const std::size_t first = guide_.sample_begin(count), sample = BatchGuide::sample_size(count);
+  const std::size_t known = front->count_known(vaddr + first, sample);
+  const bool through = config_.batches == BatchWay::measured ? guide_.through_tlb(known, sample)
+                                                             : config_.batches == BatchWay::through_tlb;
+
+  const Clock::time_point start = Clock::now();
+  const bool complete = walk_all(vaddr, count, paddr, info, request, through ? front.get() : nullptr);
+  const double took_ns = nanoseconds_since(start);
+
+  if (!through) {
+    counters_.add(bypassed, count);
+    if (complete) {
+      guide_.record_walker(took_ns, count);
+      front->learn_all(vaddr + first, sample, paddr + first, info + first);
+    }
+  }
+  const tlb::LevelStats counts = front->take_counts();
+  if (through && complete) guide_.record_tlb(took_ns, count, counts.misses);
+  count_arrays(counts);
+  fronts_.give_back(std::move(front));
+}
+
+void Mmu::count_arrays(const tlb::LevelStats& counts) {
+  counters_.add(array_hits, counts.hits);
+  counters_.add(array_misses, counts.misses);
+  counters_.add(array_fills, counts.fills);
+  counters_.add(array_evictions, counts.evictions);
+  counters_.add(array_flushed, counts.flushed);
+}
+
+/// Whether all of it was done, at the first attempt.
+bool Mmu::walk_all(const std::uint64_t* vaddr, std::size_t count, std::uint64_t* paddr, PackedInfo* info,
+                   const BatchRequest& request, TlbFront* front) {
   // The batch walker keeps tables for as long as it works. As in walk_and_fill, one that was freed may hold another's
-  // entries by the time that it is read again.
+  // entries by the time that it is read again. What the front has learned of such a walk, or of one that a flush of the
+  // TLB alone overtook, must not outlive it.
   constexpr int attempts = 3;
   bool stopped = false;
   BatchRequest watched = request;
+  watched.front = front;
   if (request.keep_going) watched.keep_going = [&] { return !(stopped = stopped || !request.keep_going()); };
   for (int attempt = 0; attempt < attempts; ++attempt) {
     const std::uint64_t before = walk_cache_->begin_fill();
+    const std::uint64_t flushes = tlb_->flush_log().generation();
     space_->translate(vaddr, count, paddr, info, watched);
-    if (stopped || walk_cache_->begin_fill() == before) return;
+    const bool overtaken = walk_cache_->begin_fill() != before;
+    if (front != nullptr && (overtaken || tlb_->flush_log().generation() != flushes)) front->forget_all();
+    if (stopped || !overtaken) return !stopped && attempt == 0;
   }
   // `keep_going` may wait for what a thread holds that waits for this lock (Python's GIL).
   watched.keep_going = nullptr;
+  watched.front = nullptr;
   const std::lock_guard<std::mutex> lock(change_);
   space_->translate(vaddr, count, paddr, info, watched);
-}
-
-void Mmu::go_around(const std::uint64_t* vaddr, std::size_t count, std::uint64_t* paddr, PackedInfo* info,
-                    const BatchRequest& request, std::size_t fill_interval) {
-  for (std::size_t i = 0; fill_interval != 0 && i < count; i += fill_interval)
-    if (!tlb_->contains(vaddr[i], context_)) miss(vaddr[i], request.access, request.privilege);
-  const Clock::time_point start = Clock::now();
-  walk_all(vaddr, count, paddr, info, request);
-  if (count >= BatchGuide::smallest_measured && request.threads == 1)
-    guide_.record_walker(nanoseconds_since(start), count);
-  counters_.add(bypassed, count);
+  return false;
 }
 
 }  // namespace vm::mem

@@ -34,13 +34,13 @@ Mmu::Mmu(std::shared_ptr<GuestMemory> memory, const paging::PagingConfig& paging
       regions_(memory_),
       config_(config),
       space_(std::make_shared<paging::AddressSpace>(memory_, paging, config.paging)),
-      const_space_(space_),
       context_(config.context),
       tags_(paging::has_tags(paging)),
       tlb_(std::make_shared<UnifiedTlb>(config.tlb, std::move(prefetcher))),
       walk_cache_(std::make_unique<tlb::WalkCache>(config.walk_cache, cached_spans(*space_))),
       mmio_(memory_),
-      counters_({"walks", "faults", "prefetch_walks", "bypassed", "mmio_reads", "mmio_writes"}) {}
+      counters_({"walks", "faults", "prefetch_walks", "bypassed", "mmio_reads", "mmio_writes", "array_hits",
+                 "array_misses", "array_fills", "array_evictions", "array_flushed"}) {}
 
 Mmu::~Mmu() = default;
 
@@ -59,7 +59,10 @@ Translation Mmu::try_translate(GuestVirtual vaddr, Access access, Privilege priv
     return translation_of(vaddr.value, hit);
   }
   Translation t = miss(address, access, privilege);
-  prefetch(address, false);
+  if (t.reason == FaultReason::not_present)
+    tlb_->faulted(address);
+  else
+    prefetch(address, false);
   t.vaddr = vaddr.value;
   return t;
 }
@@ -214,11 +217,11 @@ void Mmu::switch_to(const paging::PagingConfig& paging, tlb::Context context, bo
   auto space = std::make_shared<paging::AddressSpace>(memory_, paging, config_.paging);
   const bool same_modes = paging::same_but_root(paging, space_->config());
   space_ = std::move(space);
-  const_space_ = space_;
   context_ = context;
   tags_ = paging::has_tags(paging);
   if (!same_modes) {
     walk_cache_->reshape(cached_spans(*space_));
+    fronts_.clear();
     tlb_->flush(FlushRequest::all());
   } else if (!keep) {
     flush(FlushRequest::asid(context));
@@ -228,20 +231,33 @@ void Mmu::switch_to(const paging::PagingConfig& paging, tlb::Context context, bo
 
 void Mmu::reconfigure(const tlb::TlbConfig& tlb, const tlb::WalkCacheConfig& walk_cache,
                       std::unique_ptr<prefetch::Prefetcher> prefetcher) {
-  auto new_tlb = std::make_shared<UnifiedTlb>(tlb, std::move(prefetcher));
-  auto new_walk_cache = std::make_unique<tlb::WalkCache>(walk_cache, cached_spans(*space_));
+  auto new_tlb = tlb_->same_entries(tlb) ? tlb_->with_prefetcher(tlb, std::move(prefetcher))
+                                         : std::make_shared<UnifiedTlb>(tlb, std::move(prefetcher));
+  const bool other_walk_cache = walk_cache.entries != config_.walk_cache.entries;
+  auto new_walk_cache =
+      other_walk_cache ? std::make_unique<tlb::WalkCache>(walk_cache, cached_spans(*space_)) : nullptr;
   tlb_->barrier();  // what the old one still owed must not be asked of the new one
   config_.tlb = tlb;
   config_.walk_cache = walk_cache;
+  fronts_.clear();  // they read the old one's log
   tlb_ = std::move(new_tlb);
-  walk_cache_ = std::move(new_walk_cache);
+  if (other_walk_cache) walk_cache_ = std::move(new_walk_cache);
 }
 
 MmuStats Mmu::stats() const {
   const CounterSnapshot counts = counters_.snapshot();
   const auto& values = counts.values();
-  return {tlb_->stats(),          walk_cache_->stats(), tlb_->prefetch_report(), values[walks],      values[faults],
-          values[prefetch_walks], values[bypassed],     values[mmio_reads],      values[mmio_writes]};
+  return {
+      tlb_->stats(),
+      walk_cache_->stats(),
+      tlb_->prefetch_report(),
+      values[walks],
+      values[faults],
+      values[prefetch_walks],
+      {values[array_hits], values[array_misses], values[array_fills], values[array_evictions], values[array_flushed]},
+      values[bypassed],
+      values[mmio_reads],
+      values[mmio_writes]};
 }
 
 }  // namespace vm::mem

@@ -1,8 +1,11 @@
 #include "vm/mem/mmu/unified_tlb.hpp"
 
+#include <algorithm>
 #include <string>
+#include <tuple>
 #include <utility>
 
+#include "vm/core/error.hpp"
 #include "vm/mem/prefetch/adaptive.hpp"
 #include "vm/mem/prefetch/perceptron.hpp"
 #include "vm/mem/tlb/hybrid_tlb.hpp"
@@ -44,9 +47,14 @@ class LockedTlb final : public UnifiedTlb::Inside {
     return tlb_.insert(entry, ticket);
   }
   void flush(const tlb::FlushRequest& request) noexcept override {
-    const Lock lock(mutex_);
-    tlb_.flush(request);
+    log_.begin(request);
+    {
+      const Lock lock(mutex_);
+      tlb_.flush(request);
+    }
+    log_.complete();
   }
+  const tlb::FlushLog& log() const noexcept override { return log_; }
   tlb::TlbStats stats() const override {
     const Lock lock(mutex_);
     return tlb_.stats();
@@ -62,6 +70,7 @@ class LockedTlb final : public UnifiedTlb::Inside {
 
   mutable std::mutex mutex_;
   tlb::MultiLevelTlb tlb_;
+  tlb::FlushLog log_;
 };
 
 /// A TLB that is made for many threads.
@@ -83,6 +92,7 @@ class SharedTlb final : public UnifiedTlb::Inside {
   tlb::FillTicket begin_fill() const noexcept override { return tlb_.begin_fill(); }
   bool insert(const tlb::Entry& entry, tlb::FillTicket ticket) noexcept override { return tlb_.insert(entry, ticket); }
   void flush(const tlb::FlushRequest& request) noexcept override { tlb_.flush(request); }
+  const tlb::FlushLog& log() const noexcept override { return tlb_.log(); }
   tlb::TlbStats stats() const override { return tlb_.stats(); }
   std::size_t size() const noexcept override { return tlb_.size(); }
   std::size_t capacity() const noexcept override { return tlb_.capacity(); }
@@ -109,6 +119,20 @@ std::unique_ptr<prefetch::Prefetcher> make_prefetcher(const tlb::TlbConfig& conf
   return std::make_unique<prefetch::Perceptron>(std::move(chooser));
 }
 
+/// Everything but the prefetcher and `levels`.
+auto plain_parts(const tlb::TlbConfig& c) {
+  return std::tie(c.strategy, c.l1_size, c.l2_size, c.l3_size, c.l1_ways, c.l2_ways, c.l3_ways, c.replacement,
+                  c.inclusion, c.flush_policy, c.flush_batch, c.flush_delay_ns, c.seed);
+}
+
+bool same_array(const tlb::ArrayConfig& a, const tlb::ArrayConfig& b) {
+  return std::tie(a.sets, a.ways, a.replacement, a.page_sizes) == std::tie(b.sets, b.ways, b.replacement, b.page_sizes);
+}
+
+bool same_level(const tlb::LevelConfig& a, const tlb::LevelConfig& b) {
+  return std::equal(a.arrays.begin(), a.arrays.end(), b.arrays.begin(), b.arrays.end(), same_array);
+}
+
 }  // namespace
 
 UnifiedTlb::UnifiedTlb(const tlb::TlbConfig& config, std::unique_ptr<prefetch::Prefetcher> prefetcher)
@@ -118,7 +142,30 @@ UnifiedTlb::UnifiedTlb(const tlb::TlbConfig& config, std::unique_ptr<prefetch::P
       prefetcher_(prefetcher != nullptr ? std::move(prefetcher) : make_prefetcher(config)),
       unused_(tlb_->capacity()) {}
 
+UnifiedTlb::UnifiedTlb(const UnifiedTlb& entries, const tlb::TlbConfig& config,
+                       std::unique_ptr<prefetch::Prefetcher> prefetcher)
+    : config_(config),
+      tlb_(entries.tlb_),
+      queue_(entries.queue_),
+      prefetcher_(prefetcher != nullptr ? std::move(prefetcher) : make_prefetcher(config)),
+      unused_(tlb_->capacity()) {}
+
 UnifiedTlb::~UnifiedTlb() = default;
+
+bool UnifiedTlb::same_entries(const tlb::TlbConfig& config) const {
+  return plain_parts(config) == plain_parts(config_) &&
+         std::equal(config.levels.begin(), config.levels.end(), config_.levels.begin(), config_.levels.end(),
+                    same_level);
+}
+
+std::shared_ptr<UnifiedTlb> UnifiedTlb::with_prefetcher(const tlb::TlbConfig& config,
+                                                        std::unique_ptr<prefetch::Prefetcher> prefetcher) const {
+  tlb::validate(config);
+  if (!same_entries(config))
+    throw InvalidConfig(
+        "with_prefetcher: the configuration differs in more than the prefetcher; make another UnifiedTlb");
+  return std::shared_ptr<UnifiedTlb>(new UnifiedTlb(*this, config, std::move(prefetcher)));
+}
 
 void UnifiedTlb::learn(std::uint64_t page, bool first_use) noexcept {
   if (first_use && unused_.erase(page)) prefetcher_->outcome(page, prefetch::Outcome::useful);
@@ -173,6 +220,12 @@ void UnifiedTlb::settle(const std::array<std::uint64_t, walks_per_event>& pages,
     unused_.insert(pages[i], {},
                    [&](std::uint64_t gone, const Nothing&) { prefetcher_->outcome(gone, prefetch::Outcome::useless); });
   }
+}
+
+void UnifiedTlb::faulted(std::uint64_t vaddr) noexcept {
+  if (prefetcher_ == nullptr) return;
+  const std::lock_guard<std::mutex> lock(prefetching_);
+  prefetcher_->faulted(vaddr >> page_shift);
 }
 
 PrefetchReport UnifiedTlb::prefetch_report() const {

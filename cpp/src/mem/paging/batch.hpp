@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <atomic>
 #include <exception>
+#include <memory>
 #include <thread>
 #include <type_traits>
 #include <vector>
@@ -38,14 +39,16 @@ class BatchShare {
   using Entry = typename Format::Entry;
 
   BatchShare(const Format& format, const RegionTable& memory, const BatchRequest& request, bool update,
-             const BatchPlan& plan)
+             const BatchPlan& plan, BatchFront* front)
       : format_(format),
         memory_(memory),
         access_(request.access),
         privilege_(request.privilege),
         update_(update && request.access != Access::none),
         plan_(plan),
-        filter_(format.leaf_filter(request.access, request.privilege, update_)) {
+        filter_(format.leaf_filter(request.access, request.privilege, update_)),
+        front_(front) {
+    if (front != nullptr) waiting_ = std::make_unique<Waiting>();
     if (plan.slots == 0) return;
     slots_.resize(plan.slots);
     if (plan.tagged) tags_.assign(plan.slots, no_span);
@@ -54,21 +57,13 @@ class BatchShare {
   }
 
   void run(const std::uint64_t* vaddr, std::size_t count, std::uint64_t* paddr, PackedInfo* info) {
-    for (std::size_t done = 0; done < count; done += block) {
-      const Block b{vaddr + done, std::min(block, count - done), paddr + done, info + done};
-      if (plan_.engine == Engine::walk) {
-        for (std::size_t i = 0; i < b.count; ++i) b.store(i, walk_one(b.vaddr[i]));
-      } else if (plan_.engine == Engine::group_prefetch) {
-        for (std::size_t i = 0; i < b.count; ++i) missed_[i] = static_cast<std::uint32_t>(i);
-        walk_interleaved(b, b.count);
-      } else {
-        answer_missed(b, answer_from_cache(b));
-      }
-    }
+    if (front_ != nullptr) return run_behind_front(vaddr, count, paddr, info);
+    for (std::size_t done = 0; done < count; done += block)
+      answer({vaddr + done, std::min(block, count - done), paddr + done, info + done});
   }
 
  private:
-  static constexpr std::size_t block = 1024;
+  static constexpr std::size_t block = BatchFront::block;
   static constexpr unsigned span = Format::page_shift + Format::index_bits;
 
   struct Block {
@@ -82,6 +77,49 @@ class BatchShare {
       info[i] = pack(t);
     }
   };
+
+  void answer(const Block& b) {
+    if (plan_.engine == Engine::walk) {
+      for (std::size_t i = 0; i < b.count; ++i) b.store(i, walk_one(b.vaddr[i]));
+    } else if (plan_.engine == Engine::group_prefetch) {
+      for (std::size_t i = 0; i < b.count; ++i) missed_[i] = static_cast<std::uint32_t>(i);
+      walk_interleaved(b, b.count);
+    } else {
+      answer_missed(b, answer_from_cache(b));
+    }
+  }
+
+  // What the front does not know, until it is a block: the kernels are at their best with whole ones.
+  struct Waiting {
+    std::size_t count = 0;
+    std::uint32_t index[2 * block + BatchFront::slack];
+    std::uint64_t vaddr[2 * block + BatchFront::slack];
+    std::uint64_t paddr[block];
+    PackedInfo info[block];
+  };
+
+  void run_behind_front(const std::uint64_t* vaddr, std::size_t count, std::uint64_t* paddr, PackedInfo* info) {
+    Waiting& w = *waiting_;
+    for (std::size_t done = 0; done < count; done += block) {
+      const BatchFront::Missed missed{w.index + w.count, w.vaddr + w.count, static_cast<std::uint32_t>(done)};
+      w.count += front_->answer(vaddr + done, std::min(block, count - done), paddr + done, info + done, missed);
+      if (w.count >= block) answer_waiting(block, paddr, info);
+    }
+    answer_waiting(w.count, paddr, info);
+  }
+
+  void answer_waiting(std::size_t count, std::uint64_t* paddr, PackedInfo* info) {
+    Waiting& w = *waiting_;
+    answer({w.vaddr, count, w.paddr, w.info});
+    for (std::size_t i = 0; i < count; ++i) {
+      paddr[w.index[i]] = w.paddr[i];
+      info[w.index[i]] = w.info[i];
+    }
+    front_->learn(w.vaddr, count, w.paddr, w.info);
+    w.count -= count;
+    std::copy_n(w.index + count, w.count, w.index);
+    std::copy_n(w.vaddr + count, w.count, w.vaddr);
+  }
 
   // The slot that stands for the span of `vaddr`, or nullptr.
   LeafSlot* slot_of(std::uint64_t vaddr) noexcept {
@@ -244,6 +282,8 @@ class BatchShare {
   std::vector<LeafSlot> slots_;
   std::vector<std::uint64_t> tags_;  ///< empty when the slots stand for one range of spans
   std::uint32_t missed_[block];
+  BatchFront* front_;
+  std::unique_ptr<Waiting> waiting_;  ///< with a front
 };
 
 /// Elements between two questions to `BatchRequest::keep_going`: a few milliseconds.
@@ -265,7 +305,7 @@ void translate_batch(const Format& format, const RegionTable& memory, const std:
     try {
       const std::size_t begin = count / threads * t + std::min(t, count % threads);
       const std::size_t size = count / threads + (t < count % threads ? 1 : 0);
-      BatchShare<Format> work(format, memory, request, update, plan);
+      BatchShare<Format> work(format, memory, request, update, plan, threads == 1 ? request.front : nullptr);
       // Relaxed: the flag only shortens work; joining the threads orders everything else.
       for (std::size_t done = 0; done < size && !stop.load(std::memory_order_relaxed); done += batch_quantum) {
         const std::size_t n = std::min(batch_quantum, size - done);

@@ -22,15 +22,16 @@ void require_share(const char* what, double value) {
   throw InvalidConfig(std::string("Adaptive: ") + what + " must be from 0 to 1, got " + text(value));
 }
 
-const AdaptiveConfig& checked(const AdaptiveConfig& config, std::size_t buckets) {
+/// Proposals that a member must have got right before it is followed: one may be chance.
+constexpr double least_evidence = 1;
+
+const AdaptiveConfig& checked(const AdaptiveConfig& config) {
   require_between("Adaptive: window", config.window, 16, 65536);
-  if (config.window % buckets != 0) {
-    throw InvalidConfig("Adaptive: window must be a multiple of 8, got " + std::to_string(config.window));
-  }
   require_share("accuracy", config.accuracy);
   require_share("coverage", config.coverage);
   require_share("hysteresis", config.hysteresis);
   require_share("walk_price", config.walk_price);
+  require_share("fill_price", config.fill_price);
   require_between("Adaptive: filter", config.filter, 1, 65536);
   require_between("Adaptive: resident", config.resident, 1, 65536);
   return config;
@@ -39,12 +40,15 @@ const AdaptiveConfig& checked(const AdaptiveConfig& config, std::size_t buckets)
 }  // namespace
 
 Adaptive::Adaptive(std::vector<std::unique_ptr<Prefetcher>> members, const AdaptiveConfig& config)
-    : config_(checked(config, buckets)), resident_(config.resident) {
+    : config_(checked(config)),
+      resident_(config.resident),
+      keep_(1 - 1 / static_cast<double>(config.window)),
+      asked_(sampled, no_page) {
   require_between("Adaptive: number of members", members.size(), 1, 16);
   members_.reserve(members.size());
   for (auto& member : members) {
     if (member == nullptr) throw InvalidConfig("Adaptive: every member must be a prefetcher, got none for one");
-    members_.push_back({std::move(member), RecentPages<Nothing>(config.filter), {}, {}});
+    members_.push_back({std::move(member), RecentPages<Nothing>(config.filter), {}});
   }
   decisions_.resize(kept_decisions);
   for (Decision& decision : decisions_) decision.scores.resize(members_.size());
@@ -57,8 +61,8 @@ std::string Adaptive::describe() const {
   for (const Member& member : members_) all += (all.back() == '[' ? "" : ", ") + member.prefetcher->describe();
   return all + "], window=" + std::to_string(config_.window) + ", accuracy=" + text(config_.accuracy) +
          ", coverage=" + text(config_.coverage) + ", hysteresis=" + text(config_.hysteresis) +
-         ", walk_price=" + text(config_.walk_price) + ", filter=" + std::to_string(config_.filter) +
-         ", resident=" + std::to_string(config_.resident) + ")";
+         ", walk_price=" + text(config_.walk_price) + ", fill_price=" + text(config_.fill_price) +
+         ", filter=" + std::to_string(config_.filter) + ", resident=" + std::to_string(config_.resident) + ")";
 }
 
 std::unique_ptr<Prefetcher> Adaptive::fresh() const {
@@ -78,10 +82,12 @@ std::vector<Decision> Adaptive::decisions() const {
 }
 
 void Adaptive::learn_and_propose(const Event& event, Candidates& out) noexcept {
+  age(event);
   Candidates proposals;
+  for (Member& member : members_) settle(member, event.page);
+  decide();
   for (std::size_t i = 0; i < members_.size(); ++i) {
     Member& member = members_[i];
-    settle(member, event.page);
     member.prefetcher->observe(event, proposals);
     remember(member, proposals);
     if (static_cast<int>(i) == followed_) {
@@ -91,27 +97,44 @@ void Adaptive::learn_and_propose(const Event& event, Candidates& out) noexcept {
     }
   }
   if (resident_.find(event.page) == nullptr) resident_.insert(event.page, {});
-  ++events_in_window_;
-  if (++events_in_bucket_ == config_.window / buckets) {
-    end_bucket();
-  } else if (events_in_window_ == 8 || events_in_window_ == 16) {
-    decide();  // at the start, when following anybody is better than waiting
+}
+
+void Adaptive::age(const Event& event) noexcept {
+  for (Member& member : members_) {
+    member.sums.proposed *= keep_;
+    member.sums.covered *= keep_;
+    member.sums.refused *= keep_;
   }
+  events_ = events_ * keep_ + 1;
+  avoidable_ = avoidable_ * keep_ + (event.page == last_fault_ ? 0 : 1);
+  last_fault_ = no_page;
+  const std::uint64_t hash = event.page * 0x9E37'79B9'7F4A'7C15U >> 32;  // as in RecentPages
+  if (hash % 4 != 0) return;
+  std::uint64_t& asked = asked_[hash / 4 % sampled];
+  samples_ = samples_ * keep_ + 1;
+  again_ = again_ * keep_ + (asked == event.page ? 1 : 0);
+  asked = event.page;
 }
 
 void Adaptive::settle(Member& member, std::uint64_t page) noexcept {
   if (!member.proposals.erase(page)) return;
-  ++member.bucket[bucket_].covered;
-  ++member.total.covered;
+  ++member.sums.covered;
   member.prefetcher->outcome(page, Outcome::useful);
+}
+
+void Adaptive::refuse(std::uint64_t page) noexcept {
+  for (Member& member : members_) {
+    if (!member.proposals.erase(page)) continue;
+    ++member.sums.refused;
+    member.prefetcher->outcome(page, Outcome::refused);
+  }
 }
 
 void Adaptive::remember(Member& member, const Candidates& proposals) noexcept {
   for (const std::uint64_t page : proposals) {
     // No walk would follow: the entry is there, or is being fetched.
     if (resident_.find(page) != nullptr || member.proposals.find(page) != nullptr) continue;
-    ++member.bucket[bucket_].proposed;
-    ++member.total.proposed;
+    ++member.sums.proposed;
     member.proposals.insert(page, {}, [&member](std::uint64_t unused, const Nothing&) {
       member.prefetcher->outcome(unused, Outcome::useless);
     });
@@ -120,41 +143,32 @@ void Adaptive::remember(Member& member, const Candidates& proposals) noexcept {
 
 void Adaptive::learn_outcome(std::uint64_t page, Outcome outcome) noexcept {
   // The queues know everything else, and only a walk can know this.
-  if (outcome != Outcome::refused) return;
-  for (Member& member : members_) {
-    if (member.proposals.erase(page)) member.prefetcher->outcome(page, Outcome::refused);
-  }
+  if (outcome == Outcome::refused) refuse(page);
 }
 
-void Adaptive::end_bucket() noexcept {
-  decide();
-  events_in_bucket_ = 0;
-  bucket_ = (bucket_ + 1) % buckets;
-  // The bucket that is begun was the oldest of the window.
-  events_in_window_ = std::min<std::uint64_t>(events_in_window_, config_.window - config_.window / buckets);
-  for (Member& member : members_) {
-    Counts& oldest = member.bucket[bucket_];
-    member.total.proposed -= oldest.proposed;
-    member.total.covered -= oldest.covered;
-    oldest = {};
-  }
+void Adaptive::learn_fault(std::uint64_t page) noexcept {
+  refuse(page);
+  for (Member& member : members_) member.prefetcher->faulted(page);
+  last_fault_ = page;
 }
 
 MemberScore Adaptive::score_of(const Member& member) const noexcept {
   MemberScore score;
-  if (events_in_window_ == 0) return score;
-  const auto events = static_cast<double>(events_in_window_);
-  const auto proposed = static_cast<double>(member.total.proposed);
-  const auto covered = static_cast<double>(member.total.covered);
-  // An event may be covered by a proposal from before the window, so these can cross.
-  if (proposed > 0) score.accuracy = std::min(1.0, covered / proposed);
-  score.coverage = covered / events;
-  score.score = score.coverage - config_.walk_price * std::max(0.0, proposed - covered) / events;
+  if (events_ < 1) return score;
+  const Sums& sums = member.sums;
+  // What is asked for or refused was proposed before, when the sums were others, so these can cross.
+  const double vain = std::max(0.0, sums.proposed - sums.covered);
+  const double filled = std::max(0.0, vain - sums.refused);
+  const double pressure = samples_ > 0 ? again_ / samples_ : 0.0;
+  if (sums.covered > 0) score.accuracy = sums.covered / (sums.covered + filled);
+  if (avoidable_ > 0) score.coverage = std::min(1.0, sums.covered / avoidable_);
+  score.score = (sums.covered - config_.walk_price * vain - config_.fill_price * pressure * filled) / events_;
   return score;
 }
 
 bool Adaptive::above_thresholds(const MemberScore& score, double slack) const noexcept {
-  return score.accuracy >= config_.accuracy * (1 - slack) && score.coverage >= config_.coverage * (1 - slack);
+  return score.score > 0 && score.accuracy >= config_.accuracy * (1 - slack) &&
+         score.coverage >= config_.coverage * (1 - slack);
 }
 
 void Adaptive::decide() noexcept {
@@ -162,7 +176,7 @@ void Adaptive::decide() noexcept {
   double best_score = 0;
   for (std::size_t i = 0; i < members_.size(); ++i) {
     const MemberScore score = score_of(members_[i]);
-    if (!above_thresholds(score, 0)) continue;
+    if (!above_thresholds(score, 0) || members_[i].sums.covered < least_evidence) continue;
     if (best != Decision::none && score.score <= best_score) continue;
     best = static_cast<int>(i);
     best_score = score.score;
@@ -191,12 +205,12 @@ void Adaptive::forget() noexcept {
   for (Member& member : members_) {
     member.prefetcher->reset();
     member.proposals.clear();
-    member.total = {};
-    for (Counts& counts : member.bucket) counts = {};
+    member.sums = {};
   }
   resident_.clear();
-  bucket_ = 0;
-  events_in_bucket_ = events_in_window_ = 0;
+  events_ = avoidable_ = samples_ = again_ = 0;
+  last_fault_ = no_page;
+  std::fill(asked_.begin(), asked_.end(), no_page);
   followed_ = Decision::none;
   decision_count_ = 0;
 }

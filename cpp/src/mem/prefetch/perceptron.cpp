@@ -123,6 +123,14 @@ void Perceptron::learn_outcome(std::uint64_t page, Outcome outcome) noexcept {
   inner_->outcome(page, outcome);
 }
 
+void Perceptron::learn_fault(std::uint64_t page) noexcept {
+  if (const Rows* rows = refused_.find(page)) {
+    train(*rows, false);
+    refused_.erase(page);
+  }
+  inner_->faulted(page);
+}
+
 void Perceptron::forget() noexcept {
   inner_->reset();
   std::fill(weights_.begin(), weights_.end(), std::int8_t{0});

@@ -34,12 +34,18 @@ void Prefetcher::outcome(std::uint64_t page, Outcome outcome) noexcept {
   learn_outcome(page, outcome);
 }
 
+void Prefetcher::faulted(std::uint64_t page) noexcept {
+  if (page <= max_page) learn_fault(page);
+}
+
 void Prefetcher::reset() noexcept {
   stats_ = {};
   forget();
 }
 
 void Prefetcher::learn_outcome(std::uint64_t, Outcome) noexcept {}
+
+void Prefetcher::learn_fault(std::uint64_t) noexcept {}
 
 void require_between(const char* what, std::uint64_t value, std::uint64_t least, std::uint64_t most) {
   if (value >= least && value <= most) return;

@@ -20,31 +20,30 @@ std::uint64_t spread(std::uint64_t seed) noexcept {
 SetAssociativeArray::SetAssociativeArray(const ArrayConfig& config, std::uint64_t seed)
     : sets_(config.sets),
       ways_(config.ways),
+      stride_((config.ways + 3) / 4 * 4),
       replacement_(config.replacement),
       random_(spread(seed)),
       ways_storage_(config.entries()),
+      tags_(std::size_t{config.sets} * stride_),
       filled_(config.replacement == Replacement::fifo ? config.entries() : 0) {}
 
 Way* SetAssociativeArray::find_same(const Way& like) noexcept {
   if (counts_[like.size_log2()] == 0) return nullptr;
   // The ASID of a global entry means nothing: copies of one entry may differ in it.
   const std::uint32_t care = like.global() ? Way::vmid_mask : UINT32_MAX;
-  Way* set = set_of(like.vaddr(), like.size_log2());
-  for (std::uint32_t w = 0; w < ways_; ++w)
-    if (set[w].is_page(like.vaddr(), like.size_log2()) && set[w].global() == like.global() &&
-        ((set[w].context ^ like.context) & care) == 0)
-      return &set[w];
-  return nullptr;
+  return find_in_set(sets_(like.vaddr() >> like.size_log2()), like.tag(), [&](const Way& way) {
+    return way.global() == like.global() && ((way.context ^ like.context) & care) == 0;
+  });
 }
 
 Way* SetAssociativeArray::insert(const Way& entry, std::uint64_t now, Way& evicted) noexcept {
-  Way* set = set_of(entry.vaddr(), entry.size_log2());
-  const std::uint32_t w = victim(set);
-  Way& way = set[w];
+  Way* set = &ways_storage_[std::size_t{sets_(entry.vaddr() >> entry.size_log2())} * ways_];
+  Way& way = set[victim(set)];
   evicted = way;
   if (way.live()) forget_size(way.size_log2());
   way = entry;
   way.used = now;
+  tag_at(way) = entry.tag();
   if (!filled_.empty()) filled_[static_cast<std::size_t>(&way - ways_storage_.data())] = now;
   ++live_;
   if (counts_[entry.size_log2()]++ == 0) sizes_ |= std::uint64_t{1} << entry.size_log2();
@@ -52,7 +51,7 @@ Way* SetAssociativeArray::insert(const Way& entry, std::uint64_t now, Way& evict
 }
 
 std::uint32_t SetAssociativeArray::victim(const Way* set) noexcept {
-  for (std::uint32_t w = 0; w < ways_; ++w)
+  for (std::uint32_t w = 0; w < ways_ && live_ != capacity(); ++w)
     if (!set[w].live()) return w;
   switch (replacement_) {
     case Replacement::lru: break;
@@ -67,8 +66,15 @@ std::uint32_t SetAssociativeArray::victim(const Way* set) noexcept {
       random_ ^= random_ << 17;
       return static_cast<std::uint32_t>((random_ >> 32) * ways_ >> 32);
   }
-  const Way* oldest = std::min_element(set, set + ways_, [](const Way& a, const Way& b) { return a.used < b.used; });
-  return static_cast<std::uint32_t>(oldest - set);
+  // Without a jump for each way: which one is the oldest cannot be predicted.
+  std::uint32_t oldest = 0;
+  std::uint64_t least = set[0].used;
+  for (std::uint32_t w = 1; w < ways_; ++w) {
+    const bool older = set[w].used < least;
+    oldest = older ? w : oldest;
+    least = older ? set[w].used : least;
+  }
+  return oldest;
 }
 
 // A tree bit points away from the half that was touched last, and that half is the one with the latest time: the bits

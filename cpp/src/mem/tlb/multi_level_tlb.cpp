@@ -6,22 +6,14 @@ namespace vm::mem::tlb {
 
 namespace {
 
-// Four predictions an entry: with random page numbers about one entry in five shares its prediction with another.
-std::uint64_t prediction_count(std::size_t entries) noexcept {
-  std::uint64_t count = 64;
-  while (count < 4 * entries) count *= 2;
-  return count;
-}
-
 // What the elements of a batch have in common.
 struct Run {
-  Way* const* predictions;
-  std::uint64_t mask;
+  const detail::Predictions* predictions;
   const std::uint64_t* vaddr;
   std::uint64_t* paddr;
   PackedHit* facts;
   std::uint64_t start;  // time of element 0
-  std::uint64_t mark;   // of the context
+  std::uint32_t context;
 };
 
 // Answers elements from `i` on until one is not a predicted hit, and returns that one's index. A function of its own,
@@ -32,8 +24,9 @@ template <bool with_facts>
   const std::uint64_t end = r.start + count;
   for (std::uint64_t now = r.start + i; now != end; ++now) {
     const std::uint64_t address = r.vaddr[now - r.start];
-    Way* way = r.predictions[address >> 12 & r.mask];
-    if (!way->hits(address, r.mark)) return now - r.start;
+    Way* way = r.predictions->way(address);
+    if (!(r.predictions->is_page(address) && way->asked == r.context) && !way->hits(address, r.context))
+      return now - r.start;
     way->used = now;
     r.paddr[now - r.start] = way->translate(address);
     if constexpr (with_facts) r.facts[now - r.start] = way->facts;
@@ -59,53 +52,36 @@ MultiLevelTlb::MultiLevelTlb(const TlbConfig& config) : inclusion_(config.inclus
         for (unsigned size = smallest_page_log2; size <= largest_page_log2; ++size)
           if (!level.takes(size)) level.array_of[size] = a;
   }
-  enter(0);
-  std::size_t entries = 0;
-  for (const SetAssociativeArray& array : levels_[0].arrays) entries += array.capacity();
-  const std::uint64_t count = prediction_count(entries);
-  prediction_mask_ = count - 1;
-  predictions_ = std::make_unique<Way*[]>(count);
-  std::fill_n(predictions_.get(), count, &nothing_);
 }
 
 MultiLevelTlb::~MultiLevelTlb() = default;
 
-// Makes `context` the one that look-ups compare with.
-void MultiLevelTlb::enter(std::uint32_t context) noexcept {
-  const auto known = std::find_if(recent_.begin(), recent_.end(),
-                                  [context](const Marked& m) { return m.mark != 0 && m.context == context; });
-  if (known != recent_.end()) {
-    current_ = *known;
-    return;
-  }
-  if (last_mark_ == page_offset_mask) {
-    // All marks have been given: no entry may keep one that will mean another context.
-    for (SetAssociativeArray& array : levels_[0].arrays) array.clear_marks();
-    recent_.fill({});
-    last_mark_ = 0;
-  }
-  ++last_mark_;
-  current_ = {context, last_mark_};
-  recent_[last_mark_ % recent_contexts] = current_;
+// Lets the next look-up of `vaddr` find `way`, of level 0, at once. A prefetched entry stays reserved until it is used.
+void MultiLevelTlb::predict(std::uint64_t vaddr, Way& way) noexcept {
+  const std::size_t place = detail::Predictions::place(vaddr);
+  const bool usual = way.size_log2() == detail::Predictions::shift && way.page == way.vaddr();
+  predictions_.pages[place] = usual ? way.page >> detail::Predictions::shift : detail::Predictions::none;
+  predictions_.ways[place] = &way;
 }
 
 // The rest of a look-up that its prediction did not answer. Out of line, so that a hit is all that callers inline.
 MultiLevelTlb::Found MultiLevelTlb::find_slowly(std::uint64_t vaddr, std::uint32_t context,
                                                 std::uint64_t now) noexcept {
-  if (context != current_.context) enter(context);
+  Way* const predicted = predictions_.way(vaddr);
+  if (predicted->hits(vaddr, context)) return {predicted, 0, false};  // of a larger page
   for (std::size_t l = 0; l < levels_.size(); ++l) {
     for (SetAssociativeArray& array : levels_[l].arrays) {
       Way* way = array.find(vaddr, context);
       if (way == nullptr) continue;
       const bool prefetched = way->prefetched();
       if (prefetched) use_prefetched(*way);
-      way->used = now;
-      way->set_mark(current_.mark);
       if (l != 0) {
         ++levels_[l].stats.hits;
         way = promote(l, way, now);
       }
-      if (levels_[0].takes(way->size_log2())) *prediction(vaddr) = way;
+      way->used = now;
+      way->answer_quickly(context);
+      if (levels_[0].takes(way->size_log2())) predict(vaddr, *way);
       return {way, static_cast<std::uint8_t>(l), prefetched};
     }
     ++levels_[l].stats.misses;
@@ -116,11 +92,10 @@ MultiLevelTlb::Found MultiLevelTlb::find_slowly(std::uint64_t vaddr, std::uint32
 template <bool with_facts>
 std::size_t MultiLevelTlb::lookup_batch(const std::uint64_t* vaddr, std::size_t count, std::uint32_t context,
                                         std::uint64_t* paddr, PackedHit* facts) noexcept {
-  if (context != current_.context) enter(context);
   const std::uint64_t start = clock_ + 1;
   clock_ += count;
   std::size_t misses = 0;
-  const Run run{predictions_.get(), prediction_mask_, vaddr, paddr, facts, start, current_.mark};
+  const Run run{&predictions_, vaddr, paddr, facts, start, context};
   for (std::size_t i = 0; i < count; ++i) {
     i = hit_run<with_facts>(run, i, count);
     if (i == count) break;
@@ -157,7 +132,10 @@ void MultiLevelTlb::use_prefetched(Way& way) noexcept {
 Way* MultiLevelTlb::promote(std::size_t from, Way* way, std::uint64_t now) noexcept {
   const std::size_t to = next_level(0, way->size_log2());
   if (to >= from) return way;  // no earlier level takes the size
+  // Nothing has been written to the way just now, and `entry` is not written after this: such stores could not be
+  // forwarded to the wide loads of a copy, which would wait for them.
   const Way entry = *way;
+  way->used = now;
   if (inclusion_ == Inclusion::inclusive) return fill_inclusive(from, entry, now);
   levels_[from].array_for(entry.size_log2())->remove(*way);
   ++levels_[from].stats.promoted;
@@ -167,6 +145,7 @@ Way* MultiLevelTlb::promote(std::size_t from, Way* way, std::uint64_t now) noexc
 // Counts a live entry that leaves `level` for good: a prefetched one that was never used goes with the last of its
 // copies, which in an inclusive hierarchy is in the last level that takes its size.
 void MultiLevelTlb::left(std::size_t level, const Way& way) noexcept {
+  if (level == 0) predictions_.forget(way);
   if (!way.prefetched()) return;
   if (inclusion_ == Inclusion::inclusive && next_level(level + 1, way.size_log2()) != levels_.size()) return;
   ++prefetch_.useless;
@@ -194,6 +173,7 @@ Way* MultiLevelTlb::fill_inclusive(std::size_t end, const Way& entry, std::uint6
       SetAssociativeArray* other = levels_[earlier].array_for(evicted.size_log2());
       Way* copy = other == nullptr ? nullptr : other->find_same(evicted);
       if (copy == nullptr) continue;
+      if (earlier == 0) predictions_.forget(*copy);
       other->remove(*copy);
       ++levels_[earlier].stats.evictions;
     }
@@ -212,6 +192,7 @@ Way* MultiLevelTlb::fill_exclusive(const Way& entry, std::uint64_t now) noexcept
     ++levels_[l].stats.fills;
     if (!evicted.live()) return written;
     ++levels_[l].stats.evictions;
+    if (l == 0) predictions_.forget(evicted);
     moving = evicted;
     l = next_level(l + 1, moving.size_log2());
   }
@@ -249,13 +230,10 @@ bool MultiLevelTlb::insert(const Entry& entry, FillTicket ticket) noexcept {
         ++levels_[l].stats.evictions;
         left(l, old);
       });
-  if (way.prefetched())
-    ++prefetch_.fills;  // and no mark: its first use is counted
-  else if (way.context == current_.context)
-    way.set_mark(current_.mark);
+  if (way.prefetched()) ++prefetch_.fills;
   Way* written =
       inclusion_ == Inclusion::inclusive ? fill_inclusive(levels_.size(), way, now) : fill_exclusive(way, now);
-  if (levels_[0].takes(way.size_log2())) *prediction(entry.vaddr) = written;
+  if (levels_[0].takes(way.size_log2())) predict(entry.vaddr, *written);
   return true;
 }
 

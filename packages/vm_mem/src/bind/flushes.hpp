@@ -9,8 +9,8 @@
 #include <optional>
 
 #include "keyword_config.hpp"
-#include "vm/python/unsigned.hpp"
 #include "vm/mem/tlb/flush.hpp"
+#include "vm/python/unsigned.hpp"
 
 /// Throws InvalidConfig for numbers of more than 16 bits.
 inline vm::mem::tlb::Context context_from(Unsigned asid, Unsigned vmid) {

@@ -18,9 +18,9 @@
 #include "guest_docs.hpp"
 #include "huge_pages.hpp"
 #include "touch.hpp"
-#include "vm/python/unsigned.hpp"
 #include "vm/core/error.hpp"
 #include "vm/mem/guest/memory.hpp"
+#include "vm/python/unsigned.hpp"
 
 namespace py = pybind11;
 using namespace py::literals;

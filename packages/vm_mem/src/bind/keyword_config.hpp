@@ -11,8 +11,8 @@
 #include <string>
 #include <utility>
 
-#include "vm/python/unsigned.hpp"
 #include "vm/core/error.hpp"
+#include "vm/python/unsigned.hpp"
 
 /// `number` as the narrower `T`. Throws InvalidConfig naming the argument when it does not fit.
 template <class T>

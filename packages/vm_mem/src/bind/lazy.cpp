@@ -15,9 +15,9 @@
 #include "huge_pages.hpp"
 #include "lazy_docs.hpp"
 #include "python_source.hpp"
-#include "vm/python/unsigned.hpp"
 #include "vm/core/error.hpp"
 #include "vm/mem/guest/lazy_memory.hpp"
+#include "vm/python/unsigned.hpp"
 
 namespace py = pybind11;
 using namespace py::literals;

@@ -8,9 +8,9 @@
 #include <utility>
 #include <vector>
 
-#include "vm/python/unsigned.hpp"
 #include "vm/core/error.hpp"
 #include "vm/mem/guest/mmio.hpp"
+#include "vm/python/unsigned.hpp"
 
 namespace py = pybind11;
 using namespace pybind11::literals;

@@ -18,8 +18,8 @@
 #include "prefetcher_type.hpp"
 #include "touch.hpp"
 #include "translate_call.hpp"
-#include "vm/python/unsigned.hpp"
 #include "vm/core/error.hpp"
+#include "vm/python/unsigned.hpp"
 
 namespace py = pybind11;
 using namespace pybind11::literals;
@@ -213,10 +213,10 @@ void add_reconfigure(py::class_<Mmu, py::smart_holder>& type) {
                          walk_cache ? walk_cache_from(walk_cache) : self.config().walk_cache, std::move(own));
       },
       py::kw_only(), "tlb"_a = py::none(), "walk_cache"_a = py::none(), "prefetcher"_a = py::none(),
-      "Put another TLB and another walk cache, both empty, in the place of these; None keeps a configuration.\n\n"
-      "stats.tlb and stats.walk_cache begin anew, the counters of the Mmu itself go on. No other thread may use the "
-      "Mmu "
-      "meanwhile.");
+      "Put another TLB, prefetcher and walk cache in the place of these; None keeps a configuration.\n\n"
+      "A TLB or a walk cache of another configuration begins empty, and its part of stats at zero; one whose "
+      "configuration stays, but for the prefetcher, is kept with its entries. The prefetcher always begins anew, the "
+      "counters of the Mmu itself go on. No other thread may use the Mmu meanwhile.");
 }
 
 void add_accesses(py::class_<Mmu, py::smart_holder>& type) {

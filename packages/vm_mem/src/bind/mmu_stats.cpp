@@ -56,7 +56,9 @@ void bind_mmu_stats(py::module_& module) {
       .def_readonly("walks", &MmuStats::walks, "Page-table walks for demanded addresses.")
       .def_readonly("faults", &MmuStats::faults, "Translations that ended in a fault; of arrays only few are counted.")
       .def_readonly("prefetch_walks", &MmuStats::prefetch_walks, "Page-table walks for candidates of the prefetcher.")
-      .def_readonly("bypassed", &MmuStats::bypassed, "Elements of arrays that went round the TLB.")
+      .def_readonly("arrays", &MmuStats::arrays,
+                    "LevelStats of the TLB that large arrays have; what misses there is walked.")
+      .def_readonly("bypassed", &MmuStats::bypassed, "Elements of arrays that were walked without asking a TLB.")
       .def_readonly("mmio_reads", &MmuStats::mmio_reads, "Reads that reached a device; a block counts once.")
       .def_readonly("mmio_writes", &MmuStats::mmio_writes, "Writes that reached a device; a block counts once.")
       .def("__repr__", &repr);

@@ -7,9 +7,9 @@
 #include <cstdint>
 #include <string>
 
-#include "vm/python/unsigned.hpp"
 #include "vm/core/error.hpp"
 #include "vm/mem/prefetch/prefetcher.hpp"
+#include "vm/python/unsigned.hpp"
 
 inline void require_page(std::uint64_t page) {
   if (page <= vm::mem::prefetch::max_page) return;

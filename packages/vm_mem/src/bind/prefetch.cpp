@@ -96,6 +96,12 @@ void outcome(const PyPrefetcher& self, Unsigned page, const std::string& name) {
   self.get().outcome(page.value, what);
 }
 
+void faulted(const PyPrefetcher& self, Unsigned page) {
+  require_page(page.value);
+  const auto lock = self.lock();
+  self.get().faulted(page.value);
+}
+
 std::string stats_repr(const Stats& stats) {
   return "PrefetcherStats(events=" + std::to_string(stats.events) + ", proposed=" + std::to_string(stats.proposed) +
          ", filtered=" + std::to_string(stats.filtered) + ", useful=" + std::to_string(stats.useful) +
@@ -124,6 +130,9 @@ void bind_base(py::module_& module) {
       .def("observe_many", &observe_many, "pages"_a, "pcs"_a = py::none(), py::kw_only(),
            "prefetch_hits"_a = py::none(), observe_many_doc)
       .def("outcome", &outcome, "page"_a, "outcome"_a, outcome_doc)
+      .def("faulted", &faulted, "page"_a,
+           "Say that a demand look-up ended in a page fault, because the tables did not map the page until now.\n\n"
+           "No walk for a prefetch would have found it either. The look-up that is made again is the one to observe().")
       .def(
           "reset",
           [](const PyPrefetcher& self) {

@@ -57,10 +57,12 @@ auto each_member(const PyAdaptive& self, Each each) {
 }
 
 void bind_decisions(py::module_& module) {
-  py::class_<MemberScore>(module, "MemberScore", "How a member of Adaptive did over the window.")
-      .def_readonly("accuracy", &MemberScore::accuracy, "Share of its proposals that events asked for.")
-      .def_readonly("coverage", &MemberScore::coverage, "Share of the events that it had proposed.")
-      .def_readonly("score", &MemberScore::score, "coverage - walk_price * (proposals for nothing per event).")
+  py::class_<MemberScore>(module, "MemberScore", "How a member of Adaptive did lately.")
+      .def_readonly("accuracy", &MemberScore::accuracy,
+                    "Share of its proposals that events asked for, leaving out those known to be unmapped.")
+      .def_readonly("coverage", &MemberScore::coverage, "Share of the avoidable events that it had proposed.")
+      .def_readonly("score", &MemberScore::score,
+                    "Misses avoided per event, less the prices of its walks and fills for nothing.")
       .def("__repr__", [](const MemberScore& self) {
         return "MemberScore(accuracy=" + py::repr(py::float_(self.accuracy)).cast<std::string>() +
                ", coverage=" + py::repr(py::float_(self.coverage)).cast<std::string>() +
@@ -87,28 +89,29 @@ void bind_prefetch_adaptive(py::module_& module) {
       module, "Adaptive",
       "Run prefetchers side by side and follow the best, or none.\n\n"
       "members: prefetchers, of which others that have learned nothing are used; by default sequential and strided "
-      "(degree 4), distance, Markov and free neighbours. window: events over which they are scored. accuracy, "
-      "coverage: "
-      "least shares for being followed. hysteresis: how much better another must be. walk_price: what a walk for "
-      "nothing "
-      "costs, as a part of a miss. filter: proposals remembered of each member. resident: pages of the last events "
-      "that "
-      "are taken to be in the TLB. All members see all events and are judged by them; what they propose is handed out "
-      "only while they are followed.");
-  type.def(py::init([](const py::object& members, std::uint32_t window, double accuracy, double coverage,
-                       double hysteresis, double walk_price, std::uint32_t filter, std::uint32_t resident) {
-             return std::make_unique<PyAdaptive>(std::make_unique<Adaptive>(
-                 fresh_members(members),
-                 AdaptiveConfig{window, accuracy, coverage, hysteresis, walk_price, filter, resident}));
-           }),
-           "members"_a = py::none(), py::kw_only(), "window"_a = defaults.window, "accuracy"_a = defaults.accuracy,
-           "coverage"_a = defaults.coverage, "hysteresis"_a = defaults.hysteresis, "walk_price"_a = defaults.walk_price,
-           "filter"_a = defaults.filter, "resident"_a = defaults.resident);
-  parameter(type, "window", &AdaptiveConfig::window, "Events over which members are scored.");
+      "(degree 4), distance, Markov and free neighbours. window: what was seen so many events ago counts a third in "
+      "the scores. accuracy, coverage: least shares for being followed. hysteresis: how much better another must be. "
+      "walk_price: what a walk for nothing costs, as a part of a miss. fill_price: what an entry filled for nothing "
+      "costs where every page is asked for again; it counts less where pages are new. filter: proposals remembered of "
+      "each member. resident: pages of the last events that are taken to be in the TLB. All members see all events and "
+      "are judged by them; what they propose is handed out only while they are followed.");
+  type.def(
+      py::init([](const py::object& members, std::uint32_t window, double accuracy, double coverage, double hysteresis,
+                  double walk_price, double fill_price, std::uint32_t filter, std::uint32_t resident) {
+        return std::make_unique<PyAdaptive>(std::make_unique<Adaptive>(
+            fresh_members(members),
+            AdaptiveConfig{window, accuracy, coverage, hysteresis, walk_price, fill_price, filter, resident}));
+      }),
+      "members"_a = py::none(), py::kw_only(), "window"_a = defaults.window, "accuracy"_a = defaults.accuracy,
+      "coverage"_a = defaults.coverage, "hysteresis"_a = defaults.hysteresis, "walk_price"_a = defaults.walk_price,
+      "fill_price"_a = defaults.fill_price, "filter"_a = defaults.filter, "resident"_a = defaults.resident);
+  parameter(type, "window", &AdaptiveConfig::window, "Events after which one counts a third in the scores.");
   parameter(type, "accuracy", &AdaptiveConfig::accuracy, "Least accuracy of a member that is followed.");
   parameter(type, "coverage", &AdaptiveConfig::coverage, "Least coverage of a member that is followed.");
   parameter(type, "hysteresis", &AdaptiveConfig::hysteresis, "How much better another must be.");
   parameter(type, "walk_price", &AdaptiveConfig::walk_price, "Price of a walk for nothing, as a part of a miss.");
+  parameter(type, "fill_price", &AdaptiveConfig::fill_price,
+            "Price of a fill for nothing among pages asked for again.");
   parameter(type, "filter", &AdaptiveConfig::filter, "Proposals remembered of each member.");
   parameter(type, "resident", &AdaptiveConfig::resident, "Pages taken to be in the TLB.");
   type.def_property_readonly(
@@ -128,7 +131,7 @@ void bind_prefetch_adaptive(py::module_& module) {
           [](const PyAdaptive& self) {
             return each_member(self, [](const Adaptive& all, std::size_t i) { return all.score(i); });
           },
-          "MemberScore of each member over the window until now.")
+          "MemberScore of each member at this moment.")
       .def_property_readonly(
           "followed",
           [](const PyAdaptive& self) {

@@ -17,9 +17,9 @@
 #include "tlb_hit.hpp"
 #include "tlb_stats.hpp"
 #include "translate_arguments.hpp"
-#include "vm/python/unsigned.hpp"
 #include "vm/core/error.hpp"
 #include "vm/mem/mmu/unified_tlb.hpp"
+#include "vm/python/unsigned.hpp"
 
 namespace py = pybind11;
 using namespace pybind11::literals;

@@ -157,6 +157,22 @@ TEST(Mmu, ThePrefetcherFillsWhatTheTablesMapAndNothingElse) {
   EXPECT_LT(stats.walks, 1500U);
 }
 
+TEST(Mmu, ThePrefetcherLearnsThatAPageWasNotMapped) {
+  MmuConfig config;
+  config.tlb.enable_prefetch = true;
+  Mmu mmu(GuestMemory::anonymous(64 * mib), long_mode(), config);
+  for (std::uint64_t page = 0; page < 1000; ++page) {
+    const GuestVirtual vaddr(0x1000'0000 + page * 4096);
+    ASSERT_FALSE(mmu.try_translate(vaddr).ok());
+    mmu.map_page(vaddr, GuestPhysical(0x100'0000 + page * 4096), read_write);
+    ASSERT_TRUE(mmu.try_translate(vaddr).ok());
+  }
+  const MmuStats stats = mmu.stats();
+  EXPECT_EQ(stats.faults, 1000U);
+  EXPECT_EQ(stats.prefetch.advice.events, 1000U) << "faults are none";
+  EXPECT_EQ(stats.prefetch_walks, 0U) << "a sequence of first touches cannot be prefetched";
+}
+
 // Address spaces often share the tables of the kernel's half. What one frees must not live on in another's walk cache,
 // least of all when the frame has become a table of somebody else.
 TEST(Mmu, ATableThatOneAddressSpaceFreesIsForgottenByAll) {
@@ -235,6 +251,45 @@ TEST(Mmu, ReconfigurationKeepsTheMeaning) {
   EXPECT_THROW(mmu.reconfigure(other, {}), InvalidConfig);
   EXPECT_EQ(mmu.translate(GuestVirtual(0x7000)).paddr, 0x5000U);
   EXPECT_EQ(mmu.stats().walks, 2U) << "nothing has changed";
+}
+
+TEST(Mmu, ReconfigurationOfThePrefetcherKeepsTheEntries) {
+  MmuConfig config;
+  config.tlb.flush_policy = tlb::FlushPolicy::batched;
+  Mmu mmu(GuestMemory::anonymous(mib), long_mode(), config);
+  for (std::uint64_t page = 0; page < 16; ++page) {
+    mmu.map_page(GuestVirtual(0x10'0000 + page * 4096), GuestPhysical(page * 4096), read_write);
+    mmu.translate(GuestVirtual(0x10'0000 + page * 4096));
+  }
+  const MmuStats before = mmu.stats();
+  const auto old_tlb = mmu.tlb();
+  tlb::TlbConfig prefetching = config.tlb;
+  prefetching.enable_prefetch = true;
+  mmu.reconfigure(prefetching, config.walk_cache);
+  EXPECT_NE(mmu.tlb(), old_tlb);
+  EXPECT_TRUE(mmu.tlb()->prefetching());
+  EXPECT_EQ(mmu.tlb()->config().prefetch_distance, prefetching.prefetch_distance);
+  for (std::uint64_t page = 0; page < 16; ++page) mmu.translate(GuestVirtual(0x10'0000 + page * 4096));
+  EXPECT_EQ(mmu.stats().walks, before.walks) << "all of them were still there";
+  EXPECT_EQ(mmu.stats().tlb.levels[0].hits, before.tlb.levels[0].hits + 16);
+
+  // Flushes that either asks for reach the entries of both.
+  mmu.unmap_page(GuestVirtual(0x10'0000));
+  mmu.flush_barrier();
+  EXPECT_FALSE(mmu.try_translate(GuestVirtual(0x10'0000)).ok());
+  EXPECT_FALSE(old_tlb->contains(0x10'0000, {}));
+
+  // A walk cache that stays is kept beside another TLB.
+  mmu.tlb()->flush(tlb::FlushRequest::all());
+  mmu.flush_barrier();
+  mmu.translate(GuestVirtual(0x10'1000));
+  prefetching.l3_size = 1024;
+  mmu.reconfigure(prefetching, config.walk_cache);
+  const std::uint64_t from_root = mmu.stats().walk_cache.misses;
+  EXPECT_EQ(mmu.tlb()->size(), 0U);
+  mmu.translate(GuestVirtual(0x10'2000));
+  EXPECT_EQ(mmu.stats().walk_cache.misses, from_root);
+  EXPECT_THROW(mmu.tlb()->with_prefetcher(config.tlb, nullptr), InvalidConfig);
 }
 
 TEST(Mmu, ConfigurationsThatCannotBe) {

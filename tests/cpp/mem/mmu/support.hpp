@@ -51,6 +51,12 @@ inline std::vector<NamedConfig> mmu_configs() {
     predicting.config.tlb.enable_prediction = true;
     configs.push_back(predicting);
   }
+  for (std::size_t plain : {std::size_t{0}, std::size_t{4}, std::size_t{8}}) {
+    NamedConfig through = configs[plain];
+    through.name += "_arrays_through";
+    through.config.batches = BatchWay::through_tlb;
+    configs.push_back(through);
+  }
   NamedConfig exclusive{"exclusive", configs[0].config};
   exclusive.config.tlb.inclusion = tlb::Inclusion::exclusive;
   configs.push_back(exclusive);

@@ -9,6 +9,8 @@
 #include <memory>
 #include <random>
 #include <string>
+#include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "random_tables.hpp"
@@ -105,6 +107,57 @@ TEST_P(BatchTest, ThreadsMayRaceToSetFlags) {
   request.threads = 4;
   const Answers got = batch_answers(f, addresses, request, true);
   EXPECT_EQ(got.memory == expected.memory, true);
+}
+
+// Remembers whole answers.
+class MapFront final : public BatchFront {
+ public:
+  std::size_t answer(const std::uint64_t* vaddr, std::size_t count, std::uint64_t* paddr, PackedInfo* info,
+                     const Missed& missed) noexcept override {
+    EXPECT_LE(count, block);
+    std::size_t misses = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+      const auto known = known_.find(vaddr[i]);
+      if (known == known_.end()) {
+        missed.index[misses] = missed.first + static_cast<std::uint32_t>(i);
+        missed.vaddr[misses++] = vaddr[i];
+        paddr[i] = 1;  // nonsense, to be written over
+        continue;
+      }
+      ++hits;
+      paddr[i] = known->second.first;
+      info[i] = known->second.second;
+    }
+    return misses;
+  }
+  void learn(const std::uint64_t* vaddr, std::size_t count, const std::uint64_t* paddr,
+             const PackedInfo* info) noexcept override {
+    for (std::size_t i = 0; i < count; ++i) known_[vaddr[i]] = {paddr[i], info[i]};
+  }
+
+  std::size_t hits = 0;
+
+ private:
+  std::unordered_map<std::uint64_t, std::pair<std::uint64_t, PackedInfo>> known_;
+};
+
+TEST_P(BatchTest, AFrontIsAskedFirstAndToldTheRest) {
+  const Format& f = GetParam();
+  std::vector<std::uint64_t> addresses = random_addresses(f, 5, 6'007);
+  for (std::size_t i = 0; i < 3000; ++i) addresses.push_back(addresses[i * 7 % 6007]);
+  for (const Engine engine : AddressSpace(random_memory(f), f.config).engines()) {
+    BatchRequest request;
+    request.engine = engine;
+    const Answers expected = batch_answers(f, addresses, request, false);
+    MapFront front;
+    request.front = &front;
+    for (int again = 0; again < 2; ++again) {
+      const Answers got = batch_answers(f, addresses, request, false);
+      EXPECT_EQ(got.paddr == expected.paddr, true) << to_string(engine);
+      EXPECT_EQ(got.info == expected.info, true) << to_string(engine);
+    }
+    EXPECT_GE(front.hits, addresses.size()) << "all of the second time";
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Formats, BatchTest, testing::ValuesIn(formats()),

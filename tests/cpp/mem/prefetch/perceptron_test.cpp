@@ -108,6 +108,22 @@ TEST(PrefetchPerceptron, TakesRefusalsOfThePageTablesAsBad) {
   EXPECT_EQ(prefetcher.stats().refused, prefetcher.stats().proposed);
 }
 
+TEST(PrefetchPerceptron, WasRightToRefuseWhatFaults) {
+  const auto passes = [](bool faults) {
+    Perceptron prefetcher = over_sequential();
+    Tlb tlb(prefetcher);
+    proposed(tlb, random_pages(3000), 0x400);  // until it refuses everything
+    std::size_t passed = 0;
+    for (std::uint64_t page = 1 << 20; page < (1 << 20) + 500; ++page) {
+      if (faults) prefetcher.faulted(page);
+      passed += tlb.access(page, 0x400);
+    }
+    return passed;
+  };
+  EXPECT_GT(passes(false), 300U);
+  EXPECT_EQ(passes(true), 0U);
+}
+
 TEST(PrefetchPerceptron, StartsAnewAfterReset) {
   Perceptron prefetcher = over_sequential(), untouched = over_sequential();
   Tlb tlb(prefetcher);

@@ -56,11 +56,11 @@ TEST(MultiLevelTickets, SixtyFourFlushesAreRememberedAndNoMore) {
   EXPECT_FALSE(tlb.insert(page_at(0x1000, 0), FillTicket{1000})) << "a ticket of another TLB";
 }
 
-TEST(MultiLevelTlb, MoreContextsThanThereAreMarks) {
+TEST(MultiLevelTlb, ContextsThatShareAPredictionAreToldApart) {
   TlbConfig config;
   config.l1_size = 8;
   MultiLevelTlb tlb(config);
-  // Every context has the same page somewhere else. The first ones come back after all marks have been given twice.
+  // Every context has the same page somewhere else.
   for (std::uint32_t round = 0; round < 2; ++round)
     for (std::uint32_t c = 0; c < 9000; ++c) {
       const Context context{static_cast<std::uint16_t>(c), static_cast<std::uint16_t>(c >> 12)};

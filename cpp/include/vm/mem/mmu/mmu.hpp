@@ -13,6 +13,7 @@
 #include "vm/mem/guest/mmio.hpp"
 #include "vm/mem/guest/region_pin.hpp"
 #include "vm/mem/mmu/batch_guide.hpp"
+#include "vm/mem/mmu/tlb_front.hpp"
 #include "vm/mem/mmu/unified_tlb.hpp"
 #include "vm/mem/paging/address_space.hpp"
 #include "vm/mem/tlb/walk_cache.hpp"
@@ -27,11 +28,19 @@ inline tlb::TlbConfig default_mmu_tlb() {
   return config;
 }
 
+/// Which way large batches of translations go.
+enum class BatchWay : std::uint8_t {
+  measured,     ///< whichever `BatchGuide` expects to take less time
+  through_tlb,  ///< for those who compare, and for tests
+  around_tlb,   ///< likewise
+};
+
 struct MmuConfig {
   tlb::TlbConfig tlb = default_mmu_tlb();
   tlb::WalkCacheConfig walk_cache;
   paging::AddressSpaceOptions paging;
   tlb::Context context;  ///< the ASID (PCID) and VMID of the address space
+  BatchWay batches = BatchWay::measured;
 };
 
 struct MmuStats {
@@ -41,7 +50,8 @@ struct MmuStats {
   std::uint64_t walks = 0;   ///< page-table walks for demanded addresses
   std::uint64_t faults = 0;  ///< translations that ended in a fault; of batches only those that were walked alone
   std::uint64_t prefetch_walks = 0;
-  std::uint64_t bypassed = 0;    ///< elements of batches that went to the batch walker without asking the TLB
+  tlb::LevelStats arrays;        ///< the TLB of large batches; what misses it is walked by the batch walker
+  std::uint64_t bypassed = 0;    ///< elements of batches that went to the batch walker without asking a TLB
   std::uint64_t mmio_reads = 0;  ///< blocks; a block may be several accesses of the device
   std::uint64_t mmio_writes = 0;
 };
@@ -61,7 +71,7 @@ class Mmu {
 
   const std::shared_ptr<GuestMemory>& memory() const noexcept { return memory_; }
   /// The page tables as they are, without TLB and walk cache. `switch_to` makes another one.
-  const std::shared_ptr<const paging::AddressSpace>& space() const noexcept { return const_space_; }
+  std::shared_ptr<const paging::AddressSpace> space() const noexcept { return space_; }
   tlb::Context context() const noexcept { return context_; }
   const MmuConfig& config() const noexcept { return config_; }
   /// `reconfigure` makes another one.
@@ -74,10 +84,9 @@ class Mmu {
   /// As `translate`, with the fault in the result. Throws ClosedError once the memory is closed.
   paging::Translation try_translate(GuestVirtual vaddr, Access access = Access::read,
                                     Privilege privilege = Privilege::supervisor);
-  /// As `AddressSpace::translate`. Small batches go through the TLB; large ones when `BatchGuide` expects it to pay,
-  /// and around it when not, with several threads, or when `request` names an engine. The answers are the same; what
-  /// goes around is counted in `bypassed`, and a few of its elements are looked up and filled to see whether the next
-  /// batch should do otherwise. Batches do not feed the prefetcher.
+  /// As `AddressSpace::translate`, with the same answers. Small batches go through the TLB. Large ones have a level of
+  /// their own (`BatchLevel`), which is asked when `BatchGuide` expects it to pay; what goes around it, also with
+  /// several threads or when `request` names an engine, is counted in `bypassed`. Batches do not feed the prefetcher.
   void translate(const std::uint64_t* vaddr, std::size_t count, std::uint64_t* paddr, paging::PackedInfo* info,
                  const paging::BatchRequest& request = {});
 
@@ -104,8 +113,10 @@ class Mmu {
   /// the new ASID are flushed. When anything but root and ASID changes, everything is.
   void switch_to(const paging::PagingConfig& paging, tlb::Context context, bool keep = false);
 
-  /// Another TLB and another walk cache, both empty, in the place of these. Their statistics begin anew; the counters
-  /// of the MMU itself go on. Must be alone. Throws InvalidConfig; then nothing has changed.
+  /// Another TLB, another prefetcher and another walk cache in the place of these. A TLB or a walk cache of another
+  /// configuration begins empty, with statistics of zero; one whose configuration stays is kept with what is in it, so
+  /// that only the prefetcher, which always begins anew, may change. The counters of the MMU itself go on. Must be
+  /// alone. Throws InvalidConfig; then nothing has changed.
   void reconfigure(const tlb::TlbConfig& tlb, const tlb::WalkCacheConfig& walk_cache,
                    std::unique_ptr<prefetch::Prefetcher> prefetcher = nullptr);
 
@@ -149,10 +160,11 @@ class Mmu {
   void forget(std::uint64_t vaddr, std::uint64_t size);
   template <class Change>
   auto change_tables(std::uint64_t vaddr, std::uint64_t size, Change&& change);
-  void go_around(const std::uint64_t* vaddr, std::size_t count, std::uint64_t* paddr, paging::PackedInfo* info,
-                 const paging::BatchRequest& request, std::size_t fill_interval);
-  void walk_all(const std::uint64_t* vaddr, std::size_t count, std::uint64_t* paddr, paging::PackedInfo* info,
-                const paging::BatchRequest& request);
+  void translate_large(const std::uint64_t* vaddr, std::size_t count, std::uint64_t* paddr, paging::PackedInfo* info,
+                       const paging::BatchRequest& request);
+  bool walk_all(const std::uint64_t* vaddr, std::size_t count, std::uint64_t* paddr, paging::PackedInfo* info,
+                const paging::BatchRequest& request, TlbFront* front);
+  void count_arrays(const tlb::LevelStats& counts);
   paging::Translation finish(const paging::Translation& t, const paging::WalkRecord& record, tlb::FillTicket ticket);
   /// Cuts an access at its borders and checks all of it.
   std::vector<Piece> pieces(std::uint64_t vaddr, std::uint64_t size, Access access, Privilege privilege);
@@ -160,13 +172,24 @@ class Mmu {
   Piece piece(std::uint64_t vaddr, std::uint64_t size, Access access, Privilege privilege);
 
   class Batch;
-  enum Counter : std::size_t { walks, faults, prefetch_walks, bypassed, mmio_reads, mmio_writes };
+  enum Counter : std::size_t {
+    walks,
+    faults,
+    prefetch_walks,
+    bypassed,
+    mmio_reads,
+    mmio_writes,
+    array_hits,
+    array_misses,
+    array_fills,
+    array_evictions,
+    array_flushed
+  };
 
   std::shared_ptr<GuestMemory> memory_;
   RegionPin regions_;
   MmuConfig config_;
   std::shared_ptr<paging::AddressSpace> space_;
-  std::shared_ptr<const paging::AddressSpace> const_space_;  ///< the same
   tlb::Context context_;
   bool tags_;  ///< addresses have to be stripped of tags before they are looked up
   std::shared_ptr<UnifiedTlb> tlb_;
@@ -174,6 +197,7 @@ class Mmu {
   MmioManager mmio_;
   CounterSet counters_;
   BatchGuide guide_;
+  TlbFronts fronts_;
   std::mutex change_;  ///< held from a change of the tables to the end of its flush
 };
 

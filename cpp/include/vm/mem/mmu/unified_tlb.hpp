@@ -13,6 +13,7 @@
 #include "vm/mem/prefetch/prefetcher.hpp"
 #include "vm/mem/prefetch/recent_pages.hpp"
 #include "vm/mem/tlb/config.hpp"
+#include "vm/mem/tlb/flush_log.hpp"
 #include "vm/mem/tlb/flush_queue.hpp"
 #include "vm/mem/tlb/tlb.hpp"
 
@@ -29,12 +30,13 @@ struct PrefetchReport {
 /// others do not. What `tlb::Tlb` says about each member holds, but for `flush`, which follows the policy.
 class UnifiedTlb {
  public:
-  /// A TLB with a batch form that costs one virtual call.
+  /// A TLB with a batch form that costs one virtual call, and a log of its flushes.
   class Inside : public tlb::Tlb {
    public:
     using tlb::Tlb::lookup;
     virtual std::size_t lookup(const std::uint64_t* vaddr, std::size_t count, tlb::Context context, tlb::Hit* hit,
                                bool* found) noexcept = 0;
+    virtual const tlb::FlushLog& log() const noexcept = 0;
   };
 
   /// `prefetcher`, unless null, takes the place of the one that `config` describes: with `enable_prefetch` an adaptive
@@ -42,6 +44,13 @@ class UnifiedTlb {
   /// InvalidConfig.
   explicit UnifiedTlb(const tlb::TlbConfig& config = {}, std::unique_ptr<prefetch::Prefetcher> prefetcher = nullptr);
   ~UnifiedTlb();
+
+  /// Whether `config` describes this TLB with another prefetcher, or none.
+  bool same_entries(const tlb::TlbConfig& config) const;
+  /// The entries, statistics and waiting flushes of this one, which both then use, behind the prefetcher of `config`,
+  /// or `prefetcher` unless null, which begins anew. Throws InvalidConfig, also unless `same_entries(config)`.
+  std::shared_ptr<UnifiedTlb> with_prefetcher(const tlb::TlbConfig& config,
+                                              std::unique_ptr<prefetch::Prefetcher> prefetcher) const;
 
   const tlb::TlbConfig& config() const noexcept { return config_; }
 
@@ -66,6 +75,8 @@ class UnifiedTlb {
   void barrier() { queue_->barrier(); }
   /// Flushes that wait.
   std::size_t pending_flushes() const { return queue_->pending(); }
+  /// The flushes that have reached the TLB, for levels beside it.
+  const tlb::FlushLog& flush_log() const noexcept { return tlb_->log(); }
   tlb::FlushQueueStats flush_stats() const { return queue_->stats(); }
 
   /// Whether the policy learns from `observe_refill` what an entry costs that was lost.
@@ -97,6 +108,8 @@ class UnifiedTlb {
     if (count != 0) settle(pages, filled, count);
   }
   static constexpr unsigned walks_per_event = 4;
+  /// To be called instead after a look-up whose walk found no page: the prefetcher learns what it could not have had.
+  void faulted(std::uint64_t vaddr) noexcept;
 
  private:
   static constexpr unsigned page_shift = 12;
@@ -110,9 +123,11 @@ class UnifiedTlb {
   void settle(const std::array<std::uint64_t, walks_per_event>& pages, const std::array<bool, walks_per_event>& filled,
               unsigned count) noexcept;
 
+  UnifiedTlb(const UnifiedTlb& entries, const tlb::TlbConfig& config, std::unique_ptr<prefetch::Prefetcher> prefetcher);
+
   tlb::TlbConfig config_;
-  std::unique_ptr<Inside> tlb_;
-  std::unique_ptr<tlb::FlushQueue> queue_;
+  std::shared_ptr<Inside> tlb_;
+  std::shared_ptr<tlb::FlushQueue> queue_;  ///< of `tlb_`
 
   std::mutex advising_;             ///< held by the one thread in `advise`, also while it walks
   mutable std::mutex prefetching_;  ///< guards what follows; taken after `advising_`, never while something is walked

@@ -13,6 +13,7 @@
 
 #include "vm/core/address.hpp"
 #include "vm/mem/guest/memory.hpp"
+#include "vm/mem/paging/batch_front.hpp"
 #include "vm/mem/paging/config.hpp"
 #include "vm/mem/paging/mapping.hpp"
 #include "vm/mem/paging/translation.hpp"
@@ -40,6 +41,8 @@ struct BatchRequest {
   unsigned threads = 1;  ///< at most; 0: one per CPU
   /// Asked every few milliseconds by the calling thread; false ends the call early with the rest unanswered.
   std::function<bool()> keep_going;
+  /// Asked before the tables, unless null; only when the whole batch is done by the calling thread.
+  BatchFront* front = nullptr;
 };
 
 struct AddressSpaceOptions {

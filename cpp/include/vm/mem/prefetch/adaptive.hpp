@@ -12,21 +12,24 @@
 namespace vm::mem::prefetch {
 
 struct AdaptiveConfig {
-  std::uint32_t window = 256;  ///< events over which members are scored; 16 to 65536, a multiple of 8
-  double accuracy = 0.1;       ///< a member is followed only with at least this share of its proposals useful; 0 to 1
-  double coverage = 0.02;      ///< and at least this share of the events proposed before; 0 to 1
-  double hysteresis = 0.1;   ///< another's score must be better by this part, and the followed member may be below the
-                             ///< thresholds by it; 0 to 1
-  double walk_price = 0.02;  ///< what a walk for nothing takes off the score, as a part of a miss; 0 to 1
+  std::uint32_t window = 32;  ///< what was seen so many events ago counts a third (1 / e) in the scores; 16 to 65536
+  double accuracy = 0.1;      ///< a member is followed only with at least this share of its proposals useful; 0 to 1
+  double coverage = 0.02;     ///< and at least this share of the events proposed before; 0 to 1
+  double hysteresis = 0.05;   ///< another's score must be better by this part, and the followed member may be below the
+                              ///< thresholds by it; 0 to 1
+  double walk_price = 0.02;   ///< what a walk for nothing takes off the score, as a part of a miss; 0 to 1
+  double fill_price = 0.5;    ///< what an entry filled for nothing takes off the score, as a part of a miss, when
+                              ///< every event asks for a page that was asked for before; 0 to 1
   std::uint32_t filter = 512;    ///< proposals of each member that are remembered; 1 to 65536
   std::uint32_t resident = 512;  ///< pages of the last events, taken to be in the TLB; 1 to 65536
 };
 
-/// How a member did over the window.
+/// How a member did lately.
 struct MemberScore {
-  double accuracy = 0;  ///< proposals of pages that events then asked for, among all its proposals
-  double coverage = 0;  ///< events whose page it had proposed, among all events
-  double score = 0;     ///< coverage - walk_price * (proposals for nothing per event)
+  double accuracy =
+      0;  ///< proposals of pages that events then asked for, among those of pages not known to be unmapped
+  double coverage = 0;  ///< events whose page it had proposed, among those that could have been avoided
+  double score = 0;     ///< misses avoided per event, less the prices of its walks and fills for nothing
 };
 
 /// A change of the member that is followed, with the numbers that caused it.
@@ -42,8 +45,12 @@ struct Decision {
 /// Runs its members side by side on the same events and hands out the proposals of one of them. Each member's recent
 /// proposals are remembered in a queue and compared with the events that follow, so that members are judged whether
 /// they are followed or not, and learn outcomes that way (the fake prefetch queues of Vavouliotis et al., ISCA 2021,
-/// section 5, with accuracy and coverage over a sliding window instead of their counters). Eight times in a window it
-/// decides whom to follow: the best score among those above both thresholds, or nobody.
+/// section 5, with decaying sums in the place of their counters). A proposal counts for nothing until it is asked for,
+/// and as refused when the demand for it faults (`faulted`), so that nobody is credited with a page that no walk could
+/// have found. After each event it follows the best score among those above both thresholds, or nobody.
+///
+/// What an entry filled for nothing costs depends on what it pushes out: nothing in a TLB that has room. The estimate
+/// is the share of events on pages that had been asked for before, as a sample of one page in four tells.
 class VM_API Adaptive final : public Prefetcher {
  public:
   /// One to 16 members; of equal ones the first is preferred. Throws InvalidConfig.
@@ -67,26 +74,30 @@ class VM_API Adaptive final : public Prefetcher {
   std::unique_ptr<Prefetcher> fresh() const override;
 
  private:
-  static constexpr std::size_t buckets = 8;
   static constexpr std::size_t kept_decisions = 256;
+  static constexpr std::size_t sampled = 1024;  // pages of the sample of those asked for before
+  static constexpr std::uint64_t no_page = UINT64_MAX;
   struct Nothing {};
-  struct Counts {
-    std::uint64_t proposed = 0;
-    std::uint64_t covered = 0;
+  /// Decaying sums.
+  struct Sums {
+    double proposed = 0;
+    double covered = 0;
+    double refused = 0;
   };
   struct Member {
     std::unique_ptr<Prefetcher> prefetcher;
     RecentPages<Nothing> proposals;
-    Counts bucket[buckets];
-    Counts total;  // of all buckets
+    Sums sums;
   };
 
   void learn_and_propose(const Event& event, Candidates& out) noexcept override;
   void learn_outcome(std::uint64_t page, Outcome outcome) noexcept override;
+  void learn_fault(std::uint64_t page) noexcept override;
   void forget() noexcept override;
+  void age(const Event& event) noexcept;
   void settle(Member& member, std::uint64_t page) noexcept;
+  void refuse(std::uint64_t page) noexcept;
   void remember(Member& member, const Candidates& proposals) noexcept;
-  void end_bucket() noexcept;
   MemberScore score_of(const Member& member) const noexcept;
   bool above_thresholds(const MemberScore& score, double slack) const noexcept;
   void decide() noexcept;
@@ -95,9 +106,13 @@ class VM_API Adaptive final : public Prefetcher {
   AdaptiveConfig config_;
   std::vector<Member> members_;
   RecentPages<Nothing> resident_;
-  std::size_t bucket_ = 0;
-  std::uint64_t events_in_bucket_ = 0;
-  std::uint64_t events_in_window_ = 0;
+  double keep_ = 1;       // part of the sums that an event leaves
+  double events_ = 0;     // decaying sum of all
+  double avoidable_ = 0;  // of those whose page was not mapped by the guest just now
+  double samples_ = 0;    // of those on sampled pages
+  double again_ = 0;      // of those on sampled pages that had been asked for before
+  std::uint64_t last_fault_ = no_page;
+  std::vector<std::uint64_t> asked_;  // sampled pages by their hash, the last one of each
   int followed_ = Decision::none;
   std::vector<Decision> decisions_;  // a ring
   std::uint64_t decision_count_ = 0;

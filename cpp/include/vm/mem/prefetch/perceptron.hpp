@@ -44,6 +44,7 @@ class VM_API Perceptron final : public Prefetcher {
 
   void learn_and_propose(const Event& event, Candidates& out) noexcept override;
   void learn_outcome(std::uint64_t page, Outcome outcome) noexcept override;
+  void learn_fault(std::uint64_t page) noexcept override;
   void forget() noexcept override;
   Rows rows_of(const Event& event, std::uint64_t candidate, std::size_t rank) const noexcept;
   int sum(const Rows& rows) const noexcept;

@@ -105,6 +105,9 @@ class VM_API Prefetcher {
   /// Says what became of a candidate. Once for each is expected, and none is required: prefetchers learn from events,
   /// and only filters from outcomes.
   void outcome(std::uint64_t page, Outcome outcome) noexcept;
+  /// Says that a demand look-up of `page` ended in a page fault, because the tables did not map it: a prefetch would
+  /// have been refused until now. The look-up is no event; the one that is made again once the page is there is.
+  void faulted(std::uint64_t page) noexcept;
 
   /// Forgets everything learned and counted: as new.
   void reset() noexcept;
@@ -123,6 +126,7 @@ class VM_API Prefetcher {
 
   virtual void learn_and_propose(const Event& event, Candidates& out) noexcept = 0;
   virtual void learn_outcome(std::uint64_t page, Outcome outcome) noexcept;
+  virtual void learn_fault(std::uint64_t page) noexcept;
   virtual void forget() noexcept = 0;
   void count_filtered(std::uint64_t candidates) noexcept { stats_.filtered += candidates; }
 

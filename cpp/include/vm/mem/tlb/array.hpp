@@ -24,18 +24,18 @@ constexpr int level_of(PackedHit hit) noexcept { return static_cast<int>(hit >> 
 constexpr bool is_global(PackedHit hit) noexcept { return (hit >> 21 & 1) != 0; }
 inline constexpr PackedHit packed_hit_prefetched = PackedHit{1} << 22;
 
-/// One way of a set: a PackedEntry rearranged so that the common hit takes one compare and one addition.
-///
-/// The low bits of `page`, which no page's address has, are a mark: the number that an owner of arrays has given to the
-/// one context for which a hit needs no further thought, or 0 when there is none.
+/// One way of a set: a PackedEntry rearranged so that the common hit takes few instructions.
 struct Way {
-  std::uint64_t page = 0;     ///< the page's first byte; bits 0..11 the mark
-  std::uint64_t mask = 0;     ///< the bits that addresses in the page have in common
+  /// The page's first byte; with `reserved` where no hit may be quick: the way is empty, or the entry was prefetched
+  /// and its first use is yet to be counted.
+  std::uint64_t page = reserved;
   std::uint64_t addend = 0;   ///< physical minus virtual address
   std::uint64_t used = 0;     ///< when it was last filled or hit; survives flushes, as the state of real arrays does
   std::uint32_t context = 0;  ///< ASID in the low half, VMID in the high one
+  std::uint32_t asked = 0;    ///< the context that it answered last, for which a hit needs no further thought
   PackedHit facts = 0;        ///< 0: empty
 
+  static constexpr std::uint64_t reserved = 1;
   static constexpr std::uint32_t vmid_mask = 0xFFFF'0000;
 
   constexpr bool live() const noexcept { return facts != 0; }
@@ -43,19 +43,20 @@ struct Way {
   constexpr bool global() const noexcept { return is_global(facts); }
   constexpr unsigned size_log2() const noexcept { return size_log2_of(facts); }
   constexpr std::uint64_t vaddr() const noexcept { return page & ~page_offset_mask; }
-  constexpr void set_mark(std::uint64_t mark) noexcept { page = vaddr() | mark; }
+  constexpr std::uint64_t tag() const noexcept { return vaddr() | size_log2(); }
+  /// Lets hits of `context` be quick from now on.
+  constexpr void answer_quickly(std::uint32_t to) noexcept {
+    page = vaddr();
+    asked = to;
+  }
 
-  /// Whether it answers `address` for the context that has `mark`, without further thought. `mark` is not 0.
-  constexpr bool hits(std::uint64_t address, std::uint64_t mark) const noexcept {
-    return ((address & mask) | mark) == page;
+  /// Whether it answers `address` for `for_context` without further thought.
+  constexpr bool hits(std::uint64_t address, std::uint32_t for_context) const noexcept {
+    return (address & ~page_offset_mask) >> size_log2() << size_log2() == page && asked == for_context;
   }
-  /// Whether it answers for `asked`: its own context or, when it is global, any of its VMID.
-  constexpr bool answers_context(std::uint32_t asked) const noexcept {
-    return ((context ^ asked) & (global() ? vmid_mask : UINT32_MAX)) == 0;
-  }
-  /// Whether it is live and of the page of 2^size bytes that begins at `first`.
-  constexpr bool is_page(std::uint64_t first, unsigned size) const noexcept {
-    return vaddr() == first && size_log2() == size;
+  /// Whether it answers for `who`: its own context or, when it is global, any of its VMID.
+  constexpr bool answers_context(std::uint32_t who) const noexcept {
+    return ((context ^ who) & (global() ? vmid_mask : UINT32_MAX)) == 0;
   }
   constexpr std::uint64_t translate(std::uint64_t address) const noexcept { return address + addend; }
 };
@@ -68,10 +69,9 @@ constexpr std::uint32_t context_word(Context context) noexcept {
 constexpr Way way_of(const PackedEntry& p) noexcept {
   const unsigned size = size_of_tag(p.tag);
   Way way;
-  way.page = p.tag & ~page_offset_mask;
-  way.mask = UINT64_MAX << size;
+  way.page = (p.tag & ~page_offset_mask) | ((p.meta & meta_prefetched) != 0 ? Way::reserved : 0);
   way.addend = (p.frame & ~page_offset_mask) - (p.tag & ~page_offset_mask);
-  way.context = static_cast<std::uint32_t>(p.meta);
+  way.context = way.asked = static_cast<std::uint32_t>(p.meta);
   way.facts =
       static_cast<PackedHit>(size | (p.frame & page_offset_mask) << 6 | (p.meta >> meta_level_shift & 31) << 18);
   return way;
@@ -79,13 +79,13 @@ constexpr Way way_of(const PackedEntry& p) noexcept {
 
 /// A live way as an entry.
 constexpr PackedEntry packed_of(const Way& way) noexcept {
-  return {way.vaddr() | way.size_log2(), way.translate(way.vaddr()) | (way.facts >> 6 & page_offset_mask),
+  return {way.tag(), way.translate(way.vaddr()) | (way.facts >> 6 & page_offset_mask),
           way.context | static_cast<std::uint64_t>(way.facts >> 18 & 31) << meta_level_shift};
 }
 
 /// Whether `request` covers a live way.
 constexpr bool covers(const FlushRequest& request, const Way& way) noexcept {
-  return covers(request, way.vaddr() | way.size_log2(), way.context | (way.global() ? meta_global : 0));
+  return covers(request, way.tag(), way.context | (way.global() ? meta_global : 0));
 }
 
 /// Sets x ways. A page's set is its number, counted in pages of its own size, modulo the sets. Look-ups probe only the
@@ -99,10 +99,9 @@ class SetAssociativeArray {
   Way* find(std::uint64_t vaddr, std::uint32_t context) noexcept {
     for (std::uint64_t sizes = sizes_; sizes != 0; sizes &= sizes - 1) {
       const unsigned size = lowest_bit(sizes);
-      const std::uint64_t first = vaddr >> size << size;
-      Way* set = set_of(first, size);
-      for (std::uint32_t w = 0; w < ways_; ++w)
-        if (set[w].is_page(first, size) && set[w].answers_context(context)) return &set[w];
+      Way* way = find_in_set(sets_(vaddr >> size), tag_of(vaddr, size),
+                             [context](const Way& found) { return found.answers_context(context); });
+      if (way != nullptr) return way;
     }
     return nullptr;
   }
@@ -120,11 +119,10 @@ class SetAssociativeArray {
   template <class Removed>
   void remove_conflicts(const Way& entry, Removed&& removed) noexcept {
     if (counts_[entry.size_log2()] == 0) return;
-    Way* set = set_of(entry.vaddr(), entry.size_log2());
-    for (std::uint32_t w = 0; w < ways_; ++w)
-      if (set[w].is_page(entry.vaddr(), entry.size_log2()) &&
-          (set[w].answers_context(entry.context) || entry.answers_context(set[w].context)))
-        take(set[w], removed);
+    find_in_set(sets_(entry.vaddr() >> entry.size_log2()), entry.tag(), [&](Way& way) {
+      if (way.answers_context(entry.context) || entry.answers_context(way.context)) take(way, removed);
+      return false;
+    });
   }
 
   /// Writes `entry`, with the time `now`, into an empty way of its set or over the one that the replacement policy
@@ -155,7 +153,7 @@ class SetAssociativeArray {
         continue;
       }
       for (std::uint64_t page = first_page; page <= last_page; ++page) {
-        Way* set = set_of(page << size, size);
+        Way* set = &ways_storage_[std::size_t{sets_(page)} * ways_];
         for (std::uint32_t w = 0; w < ways_; ++w)
           if (set[w].live() && set[w].size_log2() == size && covers(request, set[w])) take(set[w], removed);
       }
@@ -163,11 +161,6 @@ class SetAssociativeArray {
     if (by_page && scan == 0) return;
     for (Way& way : ways_storage_)
       if (way.live() && covers(request, way)) take(way, removed);
-  }
-
-  /// Takes the marks of all ways away.
-  void clear_marks() noexcept {
-    for (Way& way : ways_storage_) way.set_mark(0);
   }
 
   std::size_t size() const noexcept { return live_; }
@@ -187,14 +180,32 @@ class SetAssociativeArray {
     return n;
 #endif
   }
-  Way* set_of(std::uint64_t vaddr, unsigned size) noexcept {
-    return ways_storage_.data() + std::size_t{sets_(vaddr >> size)} * ways_;
+  /// The first way of `set` with `tag` that `accept(Way&)` takes, or nullptr. Tags are apart from the ways and padded
+  /// to groups of four, so that a set of eight is searched in one cache line and without a jump for each way.
+  template <class Accept>
+  Way* find_in_set(std::uint32_t set, std::uint64_t tag, Accept&& accept) noexcept {
+    const std::uint64_t* tags = &tags_[std::size_t{set} * stride_];
+    for (std::uint32_t group = 0; group < stride_; group += 4) {
+      const std::uint64_t* t = tags + group;
+      unsigned equal =
+          unsigned{t[0] == tag} | unsigned{t[1] == tag} << 1 | unsigned{t[2] == tag} << 2 | unsigned{t[3] == tag} << 3;
+      for (; equal != 0; equal &= equal - 1) {
+        Way& way = ways_storage_[std::size_t{set} * ways_ + group + lowest_bit(equal)];
+        if (accept(way)) return &way;
+      }
+    }
+    return nullptr;
+  }
+  std::uint64_t& tag_at(const Way& way) noexcept {
+    const auto index = static_cast<std::size_t>(&way - ways_storage_.data());
+    return tags_[stride_ == ways_ ? index : index / ways_ * stride_ + index % ways_];
   }
   template <class Removed>
   void take(Way& way, Removed&& removed) noexcept {
     removed(static_cast<const Way&>(way));
     forget_size(way.size_log2());
-    way.page = 0;
+    tag_at(way) = 0;
+    way.page = Way::reserved;
     way.facts = 0;
   }
   void forget_size(unsigned size_log2) noexcept {
@@ -206,12 +217,14 @@ class SetAssociativeArray {
 
   Modulo sets_;
   std::uint32_t ways_;
+  std::uint32_t stride_;  // of the tags: the ways, up to a multiple of four
   Replacement replacement_;
   std::uint64_t random_;
   std::uint64_t sizes_ = 0;
   std::size_t live_ = 0;
   std::uint32_t counts_[64] = {};
   std::vector<Way> ways_storage_;
+  std::vector<std::uint64_t> tags_;    // of each way: Way::tag, or 0 when it is empty
   std::vector<std::uint64_t> filled_;  // when each way was written; of FIFO only
 };
 

@@ -148,6 +148,7 @@ class HybridTlb final : public Tlb {
   FillTicket begin_fill() const noexcept override { return shared_.begin_fill(); }
   bool insert(const Entry& entry, FillTicket ticket) noexcept override;
   void flush(const FlushRequest& request) noexcept override { shared_.flush(request); }
+  const FlushLog& log() const noexcept { return shared_.log(); }
 
   TlbStats stats() const override;
   std::size_t size() const noexcept override;

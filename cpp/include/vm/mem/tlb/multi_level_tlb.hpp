@@ -14,6 +14,36 @@
 
 namespace vm::mem::tlb {
 
+namespace detail {
+
+/// Where a MultiLevelTlb looks first. The invariant: `pages[n]`, unless `none`, is the page in the live way `ways[n]`.
+struct Predictions {
+  /// Four for each entry of a first level of 256: with random page numbers about one entry in five then shares its
+  /// prediction with another. Their number is a constant and they are a part of the TLB, which spares a hit two loads.
+  static constexpr std::size_t count = 1024;
+  static constexpr unsigned shift = 12;
+  static constexpr std::uint64_t none = UINT64_MAX;  // no page has this number
+
+  Predictions() noexcept {
+    pages.fill(none);
+    ways.fill(&nothing);
+  }
+
+  static std::size_t place(std::uint64_t vaddr) noexcept { return vaddr >> shift & (count - 1); }
+  bool is_page(std::uint64_t vaddr) const noexcept { return pages[place(vaddr)] == vaddr >> shift; }
+  Way* way(std::uint64_t vaddr) const noexcept { return ways[place(vaddr)]; }
+  void forget(const Way& way) noexcept {
+    std::uint64_t& page = pages[place(way.vaddr())];
+    if (page == way.vaddr() >> shift) page = none;
+  }
+
+  std::array<std::uint64_t, count> pages;
+  std::array<Way*, count> ways;
+  Way nothing;
+};
+
+}  // namespace detail
+
 /// L1, L2, ... as the configuration's `levels`, or its sizes and ways, say.
 ///
 /// Inclusive: a fill goes into every level that takes the page's size; what leaves a level leaves the earlier ones too;
@@ -25,9 +55,10 @@ namespace vm::mem::tlb {
 /// fills == evictions + flushed + promoted + live entries. A page in two sizes at once is the caller's mistake, as on
 /// real processors: either entry may answer until a flush.
 ///
-/// A first-level hit is answered by a table of predictions, one for each low part of a page number: a prediction is
-/// only where to look, the entry itself is compared, so a stale one costs time and never an answer. So that one compare
-/// is enough, recent contexts have numbers, and an entry is marked with the number of the context that used it last.
+/// A first-level hit is answered by a table of predictions, one for each low part of a page number: which way to look
+/// at, and of which page of the usual size that way is. The page is taken back when the way loses it, so for pages of
+/// that size one compare says that the prediction is right, and another that the way answered the same context last.
+/// Everything else is compared with the way itself, so that a stale prediction costs time and never an answer.
 /// Recency is the time of the last use, written into the entry: one store, and true LRU and tree-PLRU follow from it.
 ///
 /// Not thread-safe: one thread at a time, also for `stats` and `size`.
@@ -42,8 +73,8 @@ class MultiLevelTlb final : public Tlb {
   /// `lookup` without the virtual call, for callers that know the type.
   bool find(std::uint64_t vaddr, Context context, Hit& hit) noexcept {
     const std::uint64_t now = ++clock_;
-    Found found{*prediction(vaddr), 0, false};
-    if (context_word(context) != current_.context || !found.way->hits(vaddr, current_.mark)) {
+    Found found{predictions_.way(vaddr), 0, false};
+    if (!predictions_.is_page(vaddr) || found.way->asked != context_word(context)) {
       found = find_slowly(vaddr, context_word(context), now);
       if (found.way == nullptr) return false;
     }
@@ -90,10 +121,6 @@ class MultiLevelTlb final : public Tlb {
     std::uint8_t level;
     bool prefetched;
   };
-  struct Marked {
-    std::uint32_t context = 0;
-    std::uint64_t mark = 0;  // 0: none
-  };
   struct Level {
     std::vector<SetAssociativeArray> arrays;
     std::array<std::uint8_t, 64> array_of;  // by log2 of the page size; `none` when the level does not take it
@@ -106,12 +133,11 @@ class MultiLevelTlb final : public Tlb {
     bool takes(unsigned size_log2) const noexcept { return array_of[size_log2] != none; }
   };
 
-  Way** prediction(std::uint64_t vaddr) noexcept { return &predictions_[vaddr >> 12 & prediction_mask_]; }
   Found find_slowly(std::uint64_t vaddr, std::uint32_t context, std::uint64_t now) noexcept;
   template <bool with_facts>
   std::size_t lookup_batch(const std::uint64_t* vaddr, std::size_t count, std::uint32_t context, std::uint64_t* paddr,
                            PackedHit* facts) noexcept;
-  void enter(std::uint32_t context) noexcept;
+  void predict(std::uint64_t vaddr, Way& way) noexcept;
   Way* promote(std::size_t from, Way* way, std::uint64_t now) noexcept;
   void use_prefetched(Way& way) noexcept;
   Way* fill_inclusive(std::size_t end, const Way& entry, std::uint64_t now) noexcept;
@@ -121,17 +147,11 @@ class MultiLevelTlb final : public Tlb {
   bool overtaken(const Way& entry, FillTicket ticket) const noexcept;
 
   static constexpr std::size_t flush_log_size = 64;
-  static constexpr std::size_t recent_contexts = 8;
 
   std::uint64_t clock_ = 0;  // look-ups and insertions
-  std::uint64_t prediction_mask_ = 0;
-  std::unique_ptr<Way*[]> predictions_;  // ways of level 0, or `nothing_`
-  Marked current_;                       // the context of the last look-up
+  detail::Predictions predictions_;
   std::vector<Level> levels_;
-  std::array<Marked, recent_contexts> recent_;
-  std::uint64_t last_mark_ = 0;
   Inclusion inclusion_;
-  Way nothing_;
   std::uint64_t insertions_ = 0;
   std::uint64_t rejected_fills_ = 0;
   PrefetchStats prefetch_;

@@ -16,7 +16,7 @@ class Counts:
     lookups, hits: of each TLB level. walk_starts: walks that began at a cached table of level 0, 1, 2, 3, and at the
     root; those for prefetching included. prefetch_events: look-ups that the prefetcher was told of. useful: prefetched
     entries that were used. growth: entries that the last level holds more than before. bypassed: elements of arrays
-    that went round the TLB.
+    that went round these levels, to the walker or to the level that large arrays have.
     """
 
     lookups: tuple[int, ...]
@@ -45,7 +45,7 @@ class Counts:
             stats.prefetch.events,
             stats.tlb.prefetch.useful,
             stats.faults,
-            stats.bypassed,
+            stats.bypassed + stats.arrays.lookups,
             last.fills - last.evictions - last.flushed - last.promoted,
         )
 
@@ -94,7 +94,7 @@ class Weights:
     lookups: a look-up in each level of the TLB, whether it hits or not. walks: a walk for a demanded address that began
     at a cached table of level 0, 1, 2, 3, or at the root. walk_cache: what a walk costs more because there is a walk
     cache to ask. prefetch_walk: a walk for a candidate. prefetch_event: telling the prefetcher of a look-up. bypass: an
-    element of an array that went round the TLB. source: where the numbers come from.
+    element of an array that went round the levels. source: where the numbers come from.
 
     The defaults are a model, not a measurement: a processor of 4 GHz whose table entries come from a level-2 cache,
     whose prefetches use idle moments of the page walker, and whose prefetcher delays a miss by 2 ns. ``calibrate()``

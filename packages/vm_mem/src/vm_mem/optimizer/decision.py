@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -34,3 +35,16 @@ def table(decisions: Iterable[Decision]) -> str:
         numbers = ", ".join(f"{name} {value:.4g}" for name, value in d.numbers.items())
         lines += [f"{d.step:>8} {d.phase:>5}  {change}", f"{'':16}{d.reason} ({numbers})"]
     return "\n".join(lines)
+
+
+class Journal:
+    """The latest decisions, and how many there were in all."""
+
+    def __init__(self, history: int) -> None:
+        self.kept: deque[Decision] = deque(maxlen=history)
+        self.count = 0
+
+    def add(self, decision: Decision) -> None:
+        """Keep one more; the oldest makes room."""
+        self.kept.append(decision)
+        self.count += 1

@@ -65,6 +65,11 @@ class Window:
         """Entries that the TLB gained per translation: it is still filling while this is above 0."""
         return self.counts.growth / max(self.counts.translations, 1)
 
+    @property
+    def hits(self) -> float:
+        """Look-ups that hit in any level, per translation."""
+        return sum(self.counts.hits) / max(self.counts.translations, 1)
+
     def differs_from(self, other: Window) -> float:
         """How far two windows under one setting are apart."""
         return max(distance(self.pattern, other.pattern), distance(self.rates, other.rates))
