@@ -33,7 +33,7 @@ py::array_t<std::uint64_t> collect(DirtyLog& self, std::optional<unsigned> vcpu)
     const py::gil_scoped_release release;
     pages = self.collect(vcpu);
   }
-  return {static_cast<py::ssize_t>(pages.size()), pages.data()};
+  return py::array_t<std::uint64_t>(static_cast<py::ssize_t>(pages.size()), pages.data());
 }
 
 template <class Call>

@@ -42,7 +42,7 @@ std::uint64_t restore(Vm& self, const Snapshot& snapshot, bool compare) {
   return snapshot.restore(self, compare ? RestorePages::all : RestorePages::changed).pages;
 }
 
-void write(Vm& self, Unsigned paddr, const py::buffer& data) {
+void write_bytes(Vm& self, Unsigned paddr, const py::buffer& data) {
   const py::buffer_info info = data.request();
   if (PyBuffer_IsContiguous(info.view(), 'C') == 0) throw py::buffer_error("write needs contiguous bytes");
   const py::gil_scoped_release release;
@@ -95,7 +95,7 @@ void add_snapshot(py::module_& module, VmType& vm) {
            "differs in slots, vCPUs or devices.")
       .def("fork", &vm::accel::fork, py::kw_only(), "track"_a = true, WithoutGil(),
            "A copy of this VM as it is now, sharing memory until it is written; for several, clone a snapshot.")
-      .def("write", &write, "paddr"_a, "data"_a,
+      .def("write", &write_bytes, "paddr"_a, "data"_a,
            "Write bytes to guest memory; ``restore`` puts them back. Raises OutOfRange, AccessViolation.")
       .def(
           "mark_dirty",
