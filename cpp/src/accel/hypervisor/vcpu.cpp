@@ -236,4 +236,29 @@ Vcpu::Held<GuestDebug> Vcpu::guest_debug() {
   return {std::move(use), *debug};
 }
 
+std::shared_ptr<const SavedState> Vcpu::save_state() {
+  const Use use(*this);
+  require_answered("save");
+  return saver().save();
+}
+
+void Vcpu::prepare_state(const std::shared_ptr<const SavedState>& state) {
+  const Use use(*this);
+  saver().prepare(state);
+}
+
+void Vcpu::restore_state() {
+  const Use use(*this);
+  saver().restore();
+  exit_ = Interrupted{};
+  answered_ = true;
+  ++exits_;  // objects that remember the exit before must not answer it any more
+}
+
+VcpuSaver& Vcpu::saver() {
+  VcpuSaver* saver = backend_->saver();
+  if (saver == nullptr) throw NotSupported("this hypervisor cannot save and restore a vCPU; use the backend \"kvm\"");
+  return *saver;
+}
+
 }  // namespace vm::accel

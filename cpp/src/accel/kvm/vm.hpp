@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "capability_set.hpp"
+#include "dirty_pages.hpp"
 #include "interrupts.hpp"
 #include "io_events.hpp"
 #include "vm/accel/hypervisor/backend.hpp"
@@ -15,6 +16,7 @@
 #if defined(__x86_64__)
 #include "exit_policy.hpp"
 #include "x86_irqchip.hpp"
+#include "x86_saver.hpp"
 #endif
 
 namespace vm::accel::kvm {
@@ -52,6 +54,12 @@ class KvmVm final : public VmBackend {
 #endif
   Capabilities* capabilities() noexcept override { return &capabilities_; }
 
+  DirtyPages* dirty_pages() noexcept override { return &dirty_; }
+#if defined(__x86_64__)
+  VmSaver* saver() noexcept override { return &saver_; }
+#endif
+
+  KvmDirtyPages& dirty() noexcept { return dirty_; }
   int fd() const noexcept { return fd_.get(); }
   const System& system() const noexcept { return *system_; }
   /// KVM_CHECK_EXTENSION asked of the VM, which may know better than the system.
@@ -84,8 +92,10 @@ class KvmVm final : public VmBackend {
   KvmX86VmState x86_;
   const bool has_exception_payload_;
   const bool has_triple_fault_event_;
+  KvmX86VmSaver saver_{*this};
 #endif
   CapabilitySet capabilities_;
+  KvmDirtyPages dirty_{*this};
 };
 
 }  // namespace vm::accel::kvm

@@ -14,6 +14,7 @@
 
 #include "vm/accel/exits/exit.hpp"
 #include "vm/accel/hypervisor/backend.hpp"
+#include "vm/accel/hypervisor/saved_state.hpp"
 #include "vm/accel/hypervisor/watchdog.hpp"
 
 namespace vm::accel {
@@ -95,6 +96,15 @@ class Vcpu {
   template <class Facet>
   class Held;
 
+  /// Completes the last exit and saves everything that the guest can change of this vCPU. Throws InvalidConfig when the
+  /// last exit has to be answered first, NotSupported.
+  std::shared_ptr<const SavedState> save_state();
+  /// See VcpuSaver::prepare; before the first `restore_state` of each state. Throws InvalidConfig, NotSupported.
+  void prepare_state(const std::shared_ptr<const SavedState>& state);
+  /// Puts back the state that was last prepared. An exit that waited for its answer is forgotten; `last_exit` is
+  /// Interrupted.
+  void restore_state();
+
   /// Registers and the like of an x86 vCPU: `vcpu.x86()->regs()`. Throws NotSupported on another architecture.
   Held<X86State> x86();
   /// Interrupts by hand. Throws NotSupported where the hypervisor has none.
@@ -117,6 +127,7 @@ class Vcpu {
   void require_answered(const char* what) const;
   void nudge() noexcept;
   void release() noexcept;
+  VcpuSaver& saver();
 
   const unsigned id_;
   const std::shared_ptr<VmBackend> vm_;
