@@ -50,7 +50,7 @@ void bind_ranges(py::module_& module) {
       .def("__repr__", &repr);
 }
 
-void bind_devices(py::module_& module) {
+void bind_kernel_devices(py::module_& module) {
   py::native_enum<KernelDeviceKind>(module, "KernelDeviceKind", "enum.IntEnum", "KVM's own numbers.")
       .value("VFIO", KernelDeviceKind::vfio)
       .value("ARM_VGIC_V2", KernelDeviceKind::arm_vgic_v2)
@@ -93,7 +93,7 @@ void bind_devices(py::module_& module) {
 
 void bind_exit_policy(py::module_& module) {
   bind_ranges(module);
-  bind_devices(module);
+  bind_kernel_devices(module);
 }
 
 void add_exit_policy(VmType& type) {
