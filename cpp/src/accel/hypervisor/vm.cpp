@@ -205,6 +205,10 @@ std::shared_ptr<Capabilities> Vm::capabilities() const {
   return facet_of(backend(), &VmBackend::capabilities, "this VM's backend has no capabilities to ask for");
 }
 
+std::shared_ptr<KernelStatistics> Vm::kernel_statistics() const {
+  return facet_of(backend(), &VmBackend::kernel_statistics, "this hypervisor keeps no statistics of a VM");
+}
+
 void Vm::close() noexcept {
   std::vector<std::weak_ptr<Vcpu>> vcpus;
   std::shared_ptr<VmBackend> backend;

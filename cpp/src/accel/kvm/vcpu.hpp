@@ -8,6 +8,7 @@
 
 #include "abi.hpp"
 #include "capability_set.hpp"
+#include "kernel_statistics.hpp"
 #include "thread_signal.hpp"
 #include "vcpu_interrupts.hpp"
 #include "vcpu_state.hpp"
@@ -40,6 +41,7 @@ class KvmVcpu final : public VcpuBackend {
     return &state_;
   }
   Capabilities* capabilities() noexcept override { return &capabilities_; }
+  KernelStatistics* kernel_statistics() noexcept override { return &kernel_statistics_; }
 
   /// What the last exit left of the registers in the shared area is not true any more.
   void forget_copies() noexcept {
@@ -64,6 +66,7 @@ class KvmVcpu final : public VcpuBackend {
 #endif
   KvmVcpuState state_;
   CapabilitySet capabilities_;
+  KvmStatistics kernel_statistics_{fd_.get(), vm_->fd()};
 };
 
 }  // namespace vm::accel::kvm

@@ -8,6 +8,7 @@
 #include "capability_set.hpp"
 #include "interrupts.hpp"
 #include "io_events.hpp"
+#include "kernel_statistics.hpp"
 #include "vm/accel/hypervisor/backend.hpp"
 #include "vm/mem/guest/unique_fd.hpp"
 #include "x86_vm_state.hpp"
@@ -51,6 +52,7 @@ class KvmVm final : public VmBackend {
   bool has_triple_fault_event() const noexcept { return has_triple_fault_event_; }
 #endif
   Capabilities* capabilities() noexcept override { return &capabilities_; }
+  KernelStatistics* kernel_statistics() noexcept override { return &kernel_statistics_; }
 
   int fd() const noexcept { return fd_.get(); }
   const System& system() const noexcept { return *system_; }
@@ -86,6 +88,7 @@ class KvmVm final : public VmBackend {
   const bool has_triple_fault_event_;
 #endif
   CapabilitySet capabilities_;
+  KvmStatistics kernel_statistics_{fd_.get(), fd_.get()};
 };
 
 }  // namespace vm::accel::kvm

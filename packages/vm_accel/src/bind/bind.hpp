@@ -34,5 +34,7 @@ void add_x86_state(VcpuType& type);
 void add_state(VcpuType& type);
 void add_vm_state(VmType& type);
 void add_hypervisor_state(HypervisorType& type);
+void add_monitor(VcpuType& type);
+void add_monitor(VmType& type);
 /// After bind_hypervisor.
 void bind_scripted(pybind11::module_& module);

@@ -24,8 +24,10 @@ PYBIND11_MODULE(_accel, module, pybind11::mod_gil_not_used()) {
   add_x86_msrs(vcpu);
   add_x86_state(vcpu);
   add_state(vcpu);
+  add_monitor(vcpu);
   VmType vm = bind_vm(module);
   add_vm_state(vm);
+  add_monitor(vm);
   HypervisorType hypervisor = bind_hypervisor(module);
   add_hypervisor_state(hypervisor);
   bind_scripted(module);

@@ -5,7 +5,7 @@
 ...     assert backend.works or backend.reason
 """
 
-from . import exits, kvm
+from . import exits, kvm, monitor, pinning, stats
 from ._accel import (
     CpuidEntry,
     CpuidTable,
@@ -67,10 +67,13 @@ from .exits import (
 )
 from .exits import Exception as Exception
 from .kvm import KvmInfo, probe
+from .monitor import PerformanceMonitor, PerformanceSnapshot
+from .pinning import CpuFeatures, NumaPolicy, NumaTopology, SimdCapabilities, SimdStrategy, VcpuPinner
 
 __all__ = [
     "Backend",
     "BusLock",
+    "CpuFeatures",
     "CpuidEntry",
     "CpuidTable",
     "Debug",
@@ -95,14 +98,21 @@ __all__ = [
     "MpState",
     "Msrs",
     "Notify",
+    "NumaPolicy",
+    "NumaTopology",
+    "PerformanceMonitor",
+    "PerformanceSnapshot",
     "RdMsr",
     "Registers",
     "SetTpr",
     "Shutdown",
+    "SimdCapabilities",
+    "SimdStrategy",
     "SystemEvent",
     "Timeout",
     "Unknown",
     "Vcpu",
+    "VcpuPinner",
     "Vm",
     "VmClock",
     "WrMsr",
@@ -126,7 +136,10 @@ __all__ = [
     "create_hypervisor",
     "exits",
     "kvm",
+    "monitor",
     "msr_name",
     "msr_names",
+    "pinning",
     "probe",
+    "stats",
 ]

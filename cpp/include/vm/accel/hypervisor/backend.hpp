@@ -21,6 +21,7 @@ class ExitPolicy;
 class Interrupts;
 class IoEvents;
 class KernelDevice;
+class KernelStatistics;
 class VcpuInterrupts;
 class X86Irqchip;
 class X86State;
@@ -67,6 +68,7 @@ class VcpuBackend {
   virtual VcpuInterrupts* interrupts() noexcept { return nullptr; }
   virtual VcpuState* state() noexcept { return nullptr; }
   virtual Capabilities* capabilities() noexcept { return nullptr; }
+  virtual KernelStatistics* kernel_statistics() noexcept { return nullptr; }
 };
 
 /// One virtual machine. Any thread; calls that change it are serialized by the front.
@@ -94,6 +96,7 @@ class VmBackend {
   virtual std::shared_ptr<KernelDevice> create_device(KernelDeviceKind kind);
   virtual X86VmState* x86() noexcept { return nullptr; }
   virtual Capabilities* capabilities() noexcept { return nullptr; }
+  virtual KernelStatistics* kernel_statistics() noexcept { return nullptr; }
 
   /// The slots that the front has added. Here, so that the memory outlives the last vCPU that could touch it.
   SlotTable slots;
