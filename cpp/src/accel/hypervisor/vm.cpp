@@ -42,7 +42,9 @@ std::vector<mem::Region> moved(std::vector<mem::Region> regions, std::optional<s
 }  // namespace
 
 Vm::Vm(std::shared_ptr<HypervisorBackend> hypervisor, std::shared_ptr<VmBackend> backend)
-    : hypervisor_(std::move(hypervisor)), backend_(std::move(backend)) {}
+    : hypervisor_(std::move(hypervisor)), backend_(std::move(backend)) {
+  if (backend_->dirty_pages() != nullptr) dirty_log_ = std::make_shared<DirtyLog>(backend_);
+}
 
 Vm::~Vm() = default;
 
@@ -86,6 +88,7 @@ std::vector<MemorySlot> Vm::map(const mem::GuestMemory& memory, SlotFlags flags,
       backend_->slots.insert(slot);
       added.push_back(slot);
     }
+    slots_changed();
   } catch (...) {
     for (const MemorySlot& slot : added) {
       backend_->remove_slot(slot);
@@ -102,6 +105,7 @@ void Vm::unmap(std::uint64_t base) {
   const MemorySlot slot = backend_->slots.starting_at(base);
   backend_->remove_slot(slot);
   backend_->slots.erase(base);
+  slots_changed();
 }
 
 void Vm::move(std::uint64_t base, std::uint64_t to) {
@@ -118,6 +122,7 @@ void Vm::move(std::uint64_t base, std::uint64_t to) {
   backend_->change_slot(before, after);
   backend_->slots.erase(base);
   backend_->slots.insert(std::move(after));
+  slots_changed();
 }
 
 void Vm::set_flags(std::uint64_t base, SlotFlags flags) {
@@ -132,6 +137,7 @@ void Vm::set_flags(std::uint64_t base, SlotFlags flags) {
   backend_->change_slot(before, after);
   backend_->slots.erase(base);
   backend_->slots.insert(std::move(after));
+  slots_changed();
 }
 
 std::vector<MemorySlot> Vm::slots() const {
@@ -159,6 +165,7 @@ std::shared_ptr<Vcpu> Vm::create_vcpu(std::optional<unsigned> id) {
   auto vcpu = std::make_shared<Vcpu>(number, backend_->create_vcpu(number, backend_), backend_, watchdog_);
   ids_.insert(number);
   vcpus_.push_back(vcpu);
+  if (dirty_log_) dirty_log_->vcpu_added();
   return vcpu;
 }
 
@@ -209,13 +216,19 @@ std::shared_ptr<KernelStatistics> Vm::kernel_statistics() const {
   return facet_of(backend(), &VmBackend::kernel_statistics, "this hypervisor keeps no statistics of a VM");
 }
 
+std::unique_ptr<Vm> Vm::create_sibling() const { return std::make_unique<Vm>(hypervisor_, hypervisor_->create_vm()); }
+
 void Vm::close() noexcept {
   std::vector<std::weak_ptr<Vcpu>> vcpus;
+  std::vector<std::shared_ptr<Vcpu>> kept;
   std::shared_ptr<VmBackend> backend;
+  std::shared_ptr<DirtyLog> dirty_log;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     vcpus.swap(vcpus_);
+    kept.swap(kept_);
     backend.swap(backend_);
+    dirty_log.swap(dirty_log_);
   }
   for (const auto& weak : vcpus) {
     if (const std::shared_ptr<Vcpu> vcpu = weak.lock()) vcpu->close();
@@ -225,6 +238,41 @@ void Vm::close() noexcept {
 bool Vm::closed() const noexcept {
   const std::lock_guard<std::mutex> lock(mutex_);
   return !backend_;
+}
+
+std::string Vm::backend_name() const { return hypervisor_->name(); }
+
+std::shared_ptr<DirtyLog> Vm::dirty_log() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (!backend_) throw ClosedError("the VM is closed");
+  if (!dirty_log_) throw NotSupported(hypervisor_->name() + " does not tell which pages the guest writes");
+  return dirty_log_;
+}
+
+void Vm::mark_dirty(std::uint64_t paddr, std::uint64_t size) { dirty_log()->mark(paddr, size); }
+
+void Vm::write(std::uint64_t paddr, const void* source, std::uint64_t size) { dirty_log()->write(paddr, source, size); }
+
+std::shared_ptr<VmSaver> Vm::saver() const {
+  const std::shared_ptr<VmBackend> backend = this->backend();
+  VmSaver* saver = backend->saver();
+  if (saver == nullptr) throw NotSupported(hypervisor_->name() + " cannot save and restore a VM");
+  return {backend, saver};
+}
+
+std::shared_ptr<Vm> Vm::sibling() const {
+  if (closed()) throw ClosedError("the VM is closed");
+  return std::make_shared<Vm>(hypervisor_, hypervisor_->create_vm());
+}
+
+void Vm::keep(std::shared_ptr<Vcpu> vcpu) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (!backend_) throw ClosedError("the VM is closed");
+  kept_.push_back(std::move(vcpu));
+}
+
+void Vm::slots_changed() {
+  if (dirty_log_) dirty_log_->set_slots(backend_->slots);
 }
 
 }  // namespace vm::accel

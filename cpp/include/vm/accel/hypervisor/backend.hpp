@@ -17,6 +17,9 @@
 
 namespace vm::accel {
 
+class DirtyPages;
+class VcpuSaver;
+class VmSaver;
 class ExitPolicy;
 class Interrupts;
 class IoEvents;
@@ -24,6 +27,7 @@ class KernelDevice;
 class KernelStatistics;
 class VcpuInterrupts;
 class X86Irqchip;
+class GuestDebug;
 class X86State;
 enum class KernelDeviceKind : std::uint32_t;
 class Capabilities;
@@ -69,6 +73,8 @@ class VcpuBackend {
   virtual VcpuState* state() noexcept { return nullptr; }
   virtual Capabilities* capabilities() noexcept { return nullptr; }
   virtual KernelStatistics* kernel_statistics() noexcept { return nullptr; }
+  virtual GuestDebug* guest_debug() noexcept { return nullptr; }
+  virtual VcpuSaver* saver() noexcept { return nullptr; }
 };
 
 /// One virtual machine. Any thread; calls that change it are serialized by the front.
@@ -97,6 +103,8 @@ class VmBackend {
   virtual X86VmState* x86() noexcept { return nullptr; }
   virtual Capabilities* capabilities() noexcept { return nullptr; }
   virtual KernelStatistics* kernel_statistics() noexcept { return nullptr; }
+  virtual DirtyPages* dirty_pages() noexcept { return nullptr; }
+  virtual VmSaver* saver() noexcept { return nullptr; }
 
   /// The slots that the front has added. Here, so that the memory outlives the last vCPU that could touch it.
   SlotTable slots;

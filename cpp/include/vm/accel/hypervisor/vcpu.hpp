@@ -14,6 +14,7 @@
 
 #include "vm/accel/exits/exit.hpp"
 #include "vm/accel/hypervisor/backend.hpp"
+#include "vm/accel/hypervisor/saved_state.hpp"
 #include "vm/accel/hypervisor/watchdog.hpp"
 
 namespace vm::accel {
@@ -73,6 +74,8 @@ class Vcpu {
   /// Makes the run in progress, or the next one, come back as Interrupted: every kick is seen, and none is seen again
   /// after that. Any thread; from a signal handler too.
   void kick() noexcept;
+  /// Takes back a kick that no run has seen; false when there was none. For the owner, between two runs.
+  bool take_kick() noexcept { return kicked_.exchange(false, std::memory_order_acquire); }
 
   /// The calling thread owns the vCPU from now on. Throws InvalidConfig while another thread is inside a call,
   /// NotSupported.
@@ -99,6 +102,15 @@ class Vcpu {
   template <class Facet>
   class Held;
 
+  /// Completes the last exit and saves everything that the guest can change of this vCPU. Throws InvalidConfig when the
+  /// last exit has to be answered first, NotSupported.
+  std::shared_ptr<const SavedState> save_state();
+  /// See VcpuSaver::prepare; before the first `restore_state` of each state. Throws InvalidConfig, NotSupported.
+  void prepare_state(const std::shared_ptr<const SavedState>& state);
+  /// Puts back the state that was last prepared. An exit that waited for its answer is forgotten; `last_exit` is
+  /// Interrupted.
+  void restore_state();
+
   /// Registers and the like of an x86 vCPU: `vcpu.x86()->regs()`. Throws NotSupported on another architecture.
   Held<X86State> x86();
   /// Interrupts by hand. Throws NotSupported where the hypervisor has none.
@@ -109,6 +121,8 @@ class Vcpu {
   Held<Capabilities> capabilities();
   /// Throws NotSupported where the backend keeps none.
   Held<KernelStatistics> kernel_statistics();
+  /// Single steps and breakpoints. Throws NotSupported where the backend has none.
+  Held<GuestDebug> guest_debug();
 
  private:
   static constexpr std::uint32_t busy = 1;
@@ -121,6 +135,7 @@ class Vcpu {
   void require_answered(const char* what) const;
   void nudge() noexcept;
   void release() noexcept;
+  VcpuSaver& saver();
 
   const unsigned id_;
   const std::shared_ptr<VmBackend> vm_;

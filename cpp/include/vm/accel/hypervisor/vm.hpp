@@ -7,9 +7,12 @@
 #include <mutex>
 #include <optional>
 #include <set>
+#include <string>
 #include <vector>
 
 #include "vm/accel/hypervisor/backend.hpp"
+#include "vm/accel/hypervisor/dirty_log.hpp"
+#include "vm/accel/hypervisor/saved_state.hpp"
 #include "vm/accel/hypervisor/vcpu.hpp"
 #include "vm/mem/guest/memory.hpp"
 
@@ -52,6 +55,8 @@ class Vm {
   std::vector<std::shared_ptr<Vcpu>> vcpus() const;
 
   Architecture architecture() const;
+  /// "kvm", "scripted".
+  std::string backend_name() const;
   /// Facets of the backend; they outlive `close`. Throw NotSupported on another architecture, and where the backend
   /// does not offer them.
   std::shared_ptr<X86VmState> x86() const;
@@ -66,6 +71,22 @@ class Vm {
   std::shared_ptr<ExitPolicy> exit_policy() const;
   /// A device that the hypervisor plays. Throws NotSupported, PlatformError.
   std::shared_ptr<KernelDevice> create_device(KernelDeviceKind kind) const;
+  /// A new, empty VM of the same hypervisor.
+  std::unique_ptr<Vm> create_sibling() const;
+
+  /// Which pages were written. Throws NotSupported.
+  std::shared_ptr<DirtyLog> dirty_log() const;
+  /// This process wrote [paddr, paddr + size), and a restore has to put it back. Throws OutOfRange.
+  void mark_dirty(std::uint64_t paddr, std::uint64_t size);
+  /// Writes guest memory and marks what was written. Throws OutOfRange, AccessViolation; then nothing was written.
+  void write(std::uint64_t paddr, const void* source, std::uint64_t size);
+
+  /// The state of interrupt controllers, timers and the clock; serialize the calls. Throws NotSupported.
+  std::shared_ptr<VmSaver> saver() const;
+  /// A VM without memory and vCPUs from the same hypervisor. Closing the `Hypervisor` does not close it.
+  std::shared_ptr<Vm> sibling() const;
+  /// The VM keeps the vCPU until it is closed.
+  void keep(std::shared_ptr<Vcpu> vcpu);
 
   /// Closes the vCPUs (see Vcpu::close), then the VM. Twice is fine.
   void close() noexcept;
@@ -73,14 +94,17 @@ class Vm {
 
  private:
   std::shared_ptr<VmBackend> backend() const;
+  void slots_changed();
   void check_slot(const VmBackend& backend, const mem::Region& region) const;
 
   const std::shared_ptr<HypervisorBackend> hypervisor_;
   const std::shared_ptr<Watchdog> watchdog_ = std::make_shared<Watchdog>();
   mutable std::mutex mutex_;
-  std::shared_ptr<VmBackend> backend_;      // guarded by mutex_; null once closed
-  std::vector<std::weak_ptr<Vcpu>> vcpus_;  // guarded by mutex_
-  std::set<unsigned> ids_;                  // guarded by mutex_; of all vCPUs that ever were
+  std::shared_ptr<VmBackend> backend_;       // guarded by mutex_; null once closed
+  std::shared_ptr<DirtyLog> dirty_log_;      // guarded by mutex_; null where the backend has none
+  std::vector<std::weak_ptr<Vcpu>> vcpus_;   // guarded by mutex_
+  std::vector<std::shared_ptr<Vcpu>> kept_;  // guarded by mutex_
+  std::set<unsigned> ids_;                   // guarded by mutex_; of all vCPUs that ever were
 };
 
 }  // namespace vm::accel

@@ -70,11 +70,18 @@ class HostMapping {
   static std::shared_ptr<HostMapping> file(UniqueFd fd, std::uint64_t offset, std::uint64_t size, bool writable,
                                            const std::string& path);
 
+  /// [offset, offset + size) of an open file as memory of its own: pages are shared with everybody who maps them until
+  /// they are written, and writes stay here. It costs what is written. The file is longer than that and nobody changes
+  /// it meanwhile: seal a memfd. Throws InvalidConfig, ResourceExhausted, PlatformError.
+  static std::shared_ptr<HostMapping> copy_on_write(int fd, std::uint64_t offset, std::uint64_t size);
+
   std::byte* data() const noexcept { return data_; }
   std::uint64_t size() const noexcept { return size_; }
   bool writable() const noexcept { return writable_; }
   /// The memfd's or the file's descriptor, or -1. Valid as long as this object.
   int fd() const noexcept { return fd_.get(); }
+  /// True for memory made by `copy_on_write`: what was not written yet comes from elsewhere.
+  bool copied_on_write() const noexcept { return copied_on_write_; }
   /// Where in that file `data()` lies.
   std::uint64_t file_offset() const noexcept { return file_offset_; }
   /// Who fills missing pages on first touch, or nullptr when there is nothing to fill.
@@ -96,6 +103,7 @@ class HostMapping {
   bool writable_;
   UniqueFd fd_;
   std::uint64_t file_offset_;
+  bool copied_on_write_;
   PageFiller* filler_ = nullptr;
 };
 
