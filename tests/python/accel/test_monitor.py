@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import subprocess
 import sys
 import threading
 import urllib.request
@@ -420,3 +421,15 @@ def test_a_real_guest() -> None:
         assert seen.kernel is None or seen.kernel
         assert seen.resident_bytes is None or seen.resident_bytes >= 2 * PAGE
         assert seen.cpu_utilisation is None or seen.cpu_utilisation > 0
+
+
+def test_the_command_top(tmp_path: Path) -> None:
+    with kvm_vm():
+        pass  # skips where no guest can run
+    image = tmp_path / "hello.bin"
+    image.write_bytes(b"\xb0\x41\xba\xf8\x03\xee\xb0\x00\xe6\xf4\xf4")  # prints A, then 0 to port 0xf4
+    command = [sys.executable, "-m", "vm_accel", "top", str(image), "--memory", "1M", "--timeout", "60"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
+    for expected in ("vCPUs", "debug-exit", "serial", "port 0xf4"):
+        assert expected in done.stdout
