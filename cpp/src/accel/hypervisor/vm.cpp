@@ -1,6 +1,7 @@
 #include "vm/accel/hypervisor/vm.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <string>
 #include <utility>
 
@@ -157,7 +158,7 @@ std::shared_ptr<mem::GuestMemory> Vm::memory() const {
 std::shared_ptr<Vcpu> Vm::create_vcpu(std::optional<unsigned> id) {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (!backend_) throw ClosedError("the VM is closed");
-  vcpus_.erase(std::remove_if(vcpus_.begin(), vcpus_.end(), [](const auto& old) { return old.expired(); }),
+  vcpus_.erase(std::remove_if(vcpus_.begin(), vcpus_.end(), [](const auto& old) { return old->closed(); }),
                vcpus_.end());
   unsigned number = id.value_or(0);
   if (id && ids_.count(*id) != 0) throw InvalidConfig("this VM has had a vCPU " + std::to_string(*id) + " already");
@@ -174,10 +175,8 @@ std::vector<std::shared_ptr<Vcpu>> Vm::vcpus() const {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (!backend_) throw ClosedError("the VM is closed");
-    for (const auto& weak : vcpus_) {
-      std::shared_ptr<Vcpu> vcpu = weak.lock();
-      if (vcpu && !vcpu->closed()) result.push_back(std::move(vcpu));
-    }
+    std::copy_if(vcpus_.begin(), vcpus_.end(), std::back_inserter(result),
+                 [](const auto& vcpu) { return !vcpu->closed(); });
   }
   std::sort(result.begin(), result.end(), [](const auto& a, const auto& b) { return a->id() < b->id(); });
   return result;
@@ -216,23 +215,22 @@ std::shared_ptr<KernelStatistics> Vm::kernel_statistics() const {
   return facet_of(backend(), &VmBackend::kernel_statistics, "this hypervisor keeps no statistics of a VM");
 }
 
-std::unique_ptr<Vm> Vm::create_sibling() const { return std::make_unique<Vm>(hypervisor_, hypervisor_->create_vm()); }
+std::shared_ptr<Vm> Vm::create_sibling() const {
+  if (closed()) throw ClosedError("the VM is closed");
+  return std::make_shared<Vm>(hypervisor_, hypervisor_->create_vm());
+}
 
 void Vm::close() noexcept {
-  std::vector<std::weak_ptr<Vcpu>> vcpus;
-  std::vector<std::shared_ptr<Vcpu>> kept;
+  std::vector<std::shared_ptr<Vcpu>> vcpus;
   std::shared_ptr<VmBackend> backend;
   std::shared_ptr<DirtyLog> dirty_log;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     vcpus.swap(vcpus_);
-    kept.swap(kept_);
     backend.swap(backend_);
     dirty_log.swap(dirty_log_);
   }
-  for (const auto& weak : vcpus) {
-    if (const std::shared_ptr<Vcpu> vcpu = weak.lock()) vcpu->close();
-  }
+  for (const std::shared_ptr<Vcpu>& vcpu : vcpus) vcpu->close();
 }
 
 bool Vm::closed() const noexcept {
@@ -258,17 +256,6 @@ std::shared_ptr<VmSaver> Vm::saver() const {
   VmSaver* saver = backend->saver();
   if (saver == nullptr) throw NotSupported(hypervisor_->name() + " cannot save and restore a VM");
   return {backend, saver};
-}
-
-std::shared_ptr<Vm> Vm::sibling() const {
-  if (closed()) throw ClosedError("the VM is closed");
-  return std::make_shared<Vm>(hypervisor_, hypervisor_->create_vm());
-}
-
-void Vm::keep(std::shared_ptr<Vcpu> vcpu) {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  if (!backend_) throw ClosedError("the VM is closed");
-  kept_.push_back(std::move(vcpu));
 }
 
 void Vm::slots_changed() {

@@ -145,7 +145,7 @@ std::shared_ptr<Vm> Snapshot::fill(std::shared_ptr<Vm> vm, bool track) const {
     facts.format = "snapshot";
     vm->map(mem::GuestMemory(mem::RegionTable(std::move(regions)), std::move(facts)), {false, track});
   }
-  for (std::size_t i = 0; i < parts_.vcpus.size(); ++i) vm->keep(vm->create_vcpu(parts_.vcpus[i].id));
+  for (std::size_t i = 0; i < parts_.vcpus.size(); ++i) vm->create_vcpu(parts_.vcpus[i].id);
   if (track) {
     restore_states(*vm, *bind(*vm));
     return vm;
@@ -160,6 +160,6 @@ std::shared_ptr<Vm> Snapshot::clone(Hypervisor& hypervisor, bool track) const {
   return fill(hypervisor.create_vm(), track);
 }
 
-std::shared_ptr<Vm> fork(Vm& vm, bool track) { return Snapshot::take(vm, false)->fill(vm.sibling(), track); }
+std::shared_ptr<Vm> fork(Vm& vm, bool track) { return Snapshot::take(vm, false)->fill(vm.create_sibling(), track); }
 
 }  // namespace vm::accel

@@ -146,6 +146,9 @@ class Vcpu {
   std::atomic<std::thread::id> owner_;
   std::atomic<int> owner_tid_;
   std::atomic<std::uint32_t> use_{0};
+  std::atomic<std::thread::id> holder_{};  // who made use_ busy
+  unsigned uses_ = 0;                      // how often he holds the right
+  bool running_ = false;                   // the owner is in run
   std::atomic<std::uint32_t> nudging_{0};  // threads that are about to use backend_ without owning the vCPU
   std::atomic<bool> kicked_{false};
   Exit exit_{Interrupted{}};
@@ -158,8 +161,8 @@ class Vcpu {
   std::array<std::atomic<std::uint64_t>, exit_reasons> counts_{};
 };
 
-/// The right to call into the backend: checks the thread, keeps others out, and puts off a `close`. Throws what `Vcpu`
-/// says of wrong threads, InvalidConfig while it is held already.
+/// The right to call into the backend: checks the thread, keeps others out, and puts off a `close`. The owner may hold
+/// it several times. Throws what `Vcpu` says of wrong threads, ClosedError.
 class Vcpu::Use {
  public:
   explicit Use(Vcpu& vcpu);
@@ -170,7 +173,8 @@ class Vcpu::Use {
  private:
   friend class Vcpu;
   struct Taken {};
-  Use(Vcpu& vcpu, Taken) noexcept : vcpu_(&vcpu) {}
+  Use(Vcpu& vcpu, Taken) noexcept : vcpu_(&vcpu) { hold(); }
+  void hold() noexcept;
 
   Vcpu* vcpu_;
 };

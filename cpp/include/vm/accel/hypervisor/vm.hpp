@@ -47,9 +47,9 @@ class Vm {
   /// later are not in it.
   std::shared_ptr<mem::GuestMemory> memory() const;
 
-  /// The calling thread owns the vCPU. `id` absent: the lowest that no vCPU of this VM had; a number is not given
-  /// twice, because KVM keeps a vCPU as long as its VM. Throws InvalidConfig when the number was given, PlatformError
-  /// when the hypervisor refuses.
+  /// The calling thread owns the vCPU, and the VM keeps it until one of them is closed. `id` absent: the lowest that no
+  /// vCPU of this VM had; a number is not given twice, because KVM keeps a vCPU as long as its VM. Throws InvalidConfig
+  /// when the number was given, PlatformError when the hypervisor refuses.
   std::shared_ptr<Vcpu> create_vcpu(std::optional<unsigned> id = {});
   /// Those that live and are not closed, by id.
   std::vector<std::shared_ptr<Vcpu>> vcpus() const;
@@ -71,8 +71,8 @@ class Vm {
   std::shared_ptr<ExitPolicy> exit_policy() const;
   /// A device that the hypervisor plays. Throws NotSupported, PlatformError.
   std::shared_ptr<KernelDevice> create_device(KernelDeviceKind kind) const;
-  /// A new, empty VM of the same hypervisor.
-  std::unique_ptr<Vm> create_sibling() const;
+  /// A new VM of the same hypervisor, without memory and vCPUs. Closing the `Hypervisor` does not close it.
+  std::shared_ptr<Vm> create_sibling() const;
 
   /// Which pages were written. Throws NotSupported.
   std::shared_ptr<DirtyLog> dirty_log() const;
@@ -83,10 +83,6 @@ class Vm {
 
   /// The state of interrupt controllers, timers and the clock; serialize the calls. Throws NotSupported.
   std::shared_ptr<VmSaver> saver() const;
-  /// A VM without memory and vCPUs from the same hypervisor. Closing the `Hypervisor` does not close it.
-  std::shared_ptr<Vm> sibling() const;
-  /// The VM keeps the vCPU until it is closed.
-  void keep(std::shared_ptr<Vcpu> vcpu);
 
   /// Closes the vCPUs (see Vcpu::close), then the VM. Twice is fine.
   void close() noexcept;
@@ -100,11 +96,10 @@ class Vm {
   const std::shared_ptr<HypervisorBackend> hypervisor_;
   const std::shared_ptr<Watchdog> watchdog_ = std::make_shared<Watchdog>();
   mutable std::mutex mutex_;
-  std::shared_ptr<VmBackend> backend_;       // guarded by mutex_; null once closed
-  std::shared_ptr<DirtyLog> dirty_log_;      // guarded by mutex_; null where the backend has none
-  std::vector<std::weak_ptr<Vcpu>> vcpus_;   // guarded by mutex_
-  std::vector<std::shared_ptr<Vcpu>> kept_;  // guarded by mutex_
-  std::set<unsigned> ids_;                   // guarded by mutex_; of all vCPUs that ever were
+  std::shared_ptr<VmBackend> backend_;        // guarded by mutex_; null once closed
+  std::shared_ptr<DirtyLog> dirty_log_;       // guarded by mutex_; null where the backend has none
+  std::vector<std::shared_ptr<Vcpu>> vcpus_;  // guarded by mutex_
+  std::set<unsigned> ids_;                    // guarded by mutex_; of all vCPUs that ever were
 };
 
 }  // namespace vm::accel
