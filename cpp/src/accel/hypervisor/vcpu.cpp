@@ -3,7 +3,13 @@
 #include <algorithm>
 #include <string>
 
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 #include "vm/accel/hypervisor/capabilities.hpp"
+#include "vm/accel/hypervisor/kernel_statistics.hpp"
 #include "vm/accel/hypervisor/vcpu_interrupts.hpp"
 #include "vm/accel/hypervisor/vcpu_state.hpp"
 #include "vm/accel/hypervisor/x86_state.hpp"
@@ -14,6 +20,20 @@ namespace {
 
 std::string name_of(unsigned id) { return "vCPU " + std::to_string(id); }
 
+int this_tid() noexcept {
+#if defined(__linux__)
+  return static_cast<int>(::syscall(SYS_gettid));  // glibc has gettid since 2.30 only
+#else
+  return 0;
+#endif
+}
+
+/// Only the vCPU's owner adds, so it needs no read-modify-write.
+void add(std::atomic<std::uint64_t>& sum, Clock::duration time) noexcept {
+  const auto ns = std::chrono::duration_cast<std::chrono::nanoseconds>(time).count();
+  sum.store(sum.load(std::memory_order_relaxed) + static_cast<std::uint64_t>(ns), std::memory_order_relaxed);
+}
+
 }  // namespace
 
 Vcpu::Vcpu(unsigned id, std::unique_ptr<VcpuBackend> backend, std::shared_ptr<VmBackend> vm,
@@ -23,7 +43,8 @@ Vcpu::Vcpu(unsigned id, std::unique_ptr<VcpuBackend> backend, std::shared_ptr<Vm
       watchdog_(std::move(watchdog)),
       backend_(std::move(backend)),
       entry_(*backend_),
-      owner_(std::this_thread::get_id()) {
+      owner_(std::this_thread::get_id()),
+      owner_tid_(this_tid()) {
   backend_->attach();
 }
 
@@ -100,6 +121,7 @@ void Vcpu::attach() {
   const Use use(*this, Use::Taken{});
   backend_->attach();
   owner_.store(std::this_thread::get_id(), std::memory_order_relaxed);
+  owner_tid_.store(this_tid(), std::memory_order_relaxed);
 }
 
 void Vcpu::require_answered(const char* what) const {
@@ -122,11 +144,13 @@ const Exit& Vcpu::run(const Use& /*held*/, const RunOptions& options) {
   } ending{running_};
   if (measured_.load(std::memory_order_relaxed)) {
     const Clock::time_point start = Clock::now();
+    if (left_ != Clock::time_point()) add(handler_ns_, start - left_);
+    left_ = {};  // in case of an exception
     enter_until_exit(options);
-    const auto spent = std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count();
-    run_ns_.store(run_ns_.load(std::memory_order_relaxed) + static_cast<std::uint64_t>(spent),
-                  std::memory_order_relaxed);
+    left_ = Clock::now();
+    add(run_ns_, left_ - start);
   } else {
+    left_ = {};
     enter_until_exit(options);
   }
   ++exits_;
@@ -234,6 +258,13 @@ Vcpu::Held<VcpuState> Vcpu::state() {
   VcpuState* state = backend_->state();
   if (state == nullptr) throw NotSupported(name_of(id_) + ": this backend shows no state beside the registers");
   return {std::move(use), *state};
+}
+
+Vcpu::Held<KernelStatistics> Vcpu::kernel_statistics() {
+  Use use(*this);
+  KernelStatistics* statistics = backend_->kernel_statistics();
+  if (statistics == nullptr) throw NotSupported("this hypervisor keeps no statistics of " + name_of(id_));
+  return {std::move(use), *statistics};
 }
 
 Vcpu::Held<Capabilities> Vcpu::capabilities() {

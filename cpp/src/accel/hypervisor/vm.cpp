@@ -211,6 +211,10 @@ std::shared_ptr<Capabilities> Vm::capabilities() const {
   return facet_of(backend(), &VmBackend::capabilities, "this VM's backend has no capabilities to ask for");
 }
 
+std::shared_ptr<KernelStatistics> Vm::kernel_statistics() const {
+  return facet_of(backend(), &VmBackend::kernel_statistics, "this hypervisor keeps no statistics of a VM");
+}
+
 std::shared_ptr<Vm> Vm::create_sibling() const {
   if (closed()) throw ClosedError("the VM is closed");
   return std::make_shared<Vm>(hypervisor_, hypervisor_->create_vm());

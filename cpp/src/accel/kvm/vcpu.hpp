@@ -9,6 +9,7 @@
 #include "abi.hpp"
 #include "capability_set.hpp"
 #include "guest_debug.hpp"
+#include "kernel_statistics.hpp"
 #include "thread_signal.hpp"
 #include "vcpu_interrupts.hpp"
 #include "vcpu_state.hpp"
@@ -49,6 +50,7 @@ class KvmVcpu final : public VcpuBackend {
     return &state_;
   }
   Capabilities* capabilities() noexcept override { return &capabilities_; }
+  KernelStatistics* kernel_statistics() noexcept override { return &kernel_statistics_; }
 
   const KvmVm& vm() const noexcept { return *vm_; }
   /// What the last exit left of the registers in the shared area is not true any more.
@@ -87,6 +89,7 @@ class KvmVcpu final : public VcpuBackend {
 #endif
   KvmVcpuState state_;
   CapabilitySet capabilities_;
+  KvmStatistics kernel_statistics_{fd_.get(), vm_->fd()};
   const std::uint64_t synchronized_fields_;
   bool unfinished_ = false;  // the last exit may have left something to do
   bool early_exit_ = false;

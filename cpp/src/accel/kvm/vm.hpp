@@ -9,6 +9,7 @@
 #include "dirty_pages.hpp"
 #include "interrupts.hpp"
 #include "io_events.hpp"
+#include "kernel_statistics.hpp"
 #include "vm/accel/hypervisor/backend.hpp"
 #include "vm/mem/guest/unique_fd.hpp"
 #include "x86_vm_state.hpp"
@@ -53,6 +54,7 @@ class KvmVm final : public VmBackend {
   bool has_triple_fault_event() const noexcept { return has_triple_fault_event_; }
 #endif
   Capabilities* capabilities() noexcept override { return &capabilities_; }
+  KernelStatistics* kernel_statistics() noexcept override { return &kernel_statistics_; }
 
   DirtyPages* dirty_pages() noexcept override { return &dirty_; }
 #if defined(__x86_64__)
@@ -95,6 +97,7 @@ class KvmVm final : public VmBackend {
   KvmX86VmSaver saver_{*this};
 #endif
   CapabilitySet capabilities_;
+  KvmStatistics kernel_statistics_{fd_.get(), fd_.get()};
   KvmDirtyPages dirty_{*this};
 };
 

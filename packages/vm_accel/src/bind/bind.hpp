@@ -40,6 +40,8 @@ void add_x86_state(VcpuType& type);
 void add_state(VcpuType& type);
 void add_vm_state(VmType& type);
 void add_hypervisor_state(HypervisorType& type);
+void add_monitor(VcpuType& type);
+void add_monitor(VmType& type);
 void add_vcpu_interrupts(VcpuType& type);
 void add_interrupts(VmType& type);
 void add_io_events(VmType& type);

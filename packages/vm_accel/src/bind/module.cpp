@@ -30,12 +30,14 @@ PYBIND11_MODULE(_accel, module, pybind11::mod_gil_not_used()) {
   add_x86_msrs(vcpu);
   add_x86_state(vcpu);
   add_state(vcpu);
+  add_monitor(vcpu);
   add_vcpu_interrupts(vcpu);
   VmType vm = bind_vm(module);
   add_vm_state(vm);
   add_interrupts(vm);
   add_io_events(vm);
   add_exit_policy(vm);
+  add_monitor(vm);
   HypervisorType hypervisor = bind_hypervisor(module);
   add_hypervisor_state(hypervisor);
   bind_scripted(module);

@@ -2,6 +2,7 @@
 
 #include <pybind11/pybind11.h>
 
+#include <cstdint>
 #include <string>
 
 #include "bind.hpp"
@@ -24,6 +25,9 @@ void bind_slots(py::module_& module) {
       .def_readonly("id", &MemorySlot::id, "The hypervisor's number of the slot.")
       .def_readonly("base", &MemorySlot::base, "First guest-physical address.")
       .def_readonly("size", &MemorySlot::size, "Bytes.")
+      .def_property_readonly(
+          "host_address", [](const MemorySlot& self) { return reinterpret_cast<std::uintptr_t>(self.host); },
+          "Where the memory begins in this process.")
       .def_readonly("name", &MemorySlot::name, "What the memory is made of: \"anonymous\", \"memfd\", a file's path.")
       .def_property_readonly(
           "read_only", [](const MemorySlot& self) { return self.flags.read_only; },

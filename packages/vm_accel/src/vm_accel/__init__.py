@@ -11,6 +11,9 @@ from . import (
     exits,
     gdb,
     kvm,
+    monitor,
+    pinning,
+    stats,
 )
 from ._accel import (
     Breakpoint,
@@ -116,12 +119,25 @@ from .kvm import (
     KvmInfo,
     probe,
 )
+from .monitor import (
+    PerformanceMonitor,
+    PerformanceSnapshot,
+)
+from .pinning import (
+    CpuFeatures,
+    NumaPolicy,
+    NumaTopology,
+    SimdCapabilities,
+    SimdStrategy,
+    VcpuPinner,
+)
 
 __all__ = [
     "Backend",
     "Breakpoint",
     "BusLock",
     "CoalescedZone",
+    "CpuFeatures",
     "CpuidEntry",
     "CpuidTable",
     "Debug",
@@ -171,6 +187,10 @@ __all__ = [
     "MsrRange",
     "Msrs",
     "Notify",
+    "NumaPolicy",
+    "NumaTopology",
+    "PerformanceMonitor",
+    "PerformanceSnapshot",
     "PicState",
     "PitChannel",
     "PitState",
@@ -178,6 +198,8 @@ __all__ = [
     "Registers",
     "SetTpr",
     "Shutdown",
+    "SimdCapabilities",
+    "SimdStrategy",
     "Snapshot",
     "Stop",
     "StopRequest",
@@ -185,6 +207,7 @@ __all__ = [
     "Timeout",
     "Unknown",
     "Vcpu",
+    "VcpuPinner",
     "Vm",
     "VmClock",
     "Watchpoint",
@@ -212,8 +235,11 @@ __all__ = [
     "exits",
     "gdb",
     "kvm",
+    "monitor",
     "msr_name",
     "msr_names",
+    "pinning",
     "probe",
     "probe_debug",
+    "stats",
 ]

@@ -24,6 +24,7 @@ class ExitPolicy;
 class Interrupts;
 class IoEvents;
 class KernelDevice;
+class KernelStatistics;
 class VcpuInterrupts;
 class X86Irqchip;
 class GuestDebug;
@@ -71,6 +72,7 @@ class VcpuBackend {
   virtual VcpuInterrupts* interrupts() noexcept { return nullptr; }
   virtual VcpuState* state() noexcept { return nullptr; }
   virtual Capabilities* capabilities() noexcept { return nullptr; }
+  virtual KernelStatistics* kernel_statistics() noexcept { return nullptr; }
   virtual GuestDebug* guest_debug() noexcept { return nullptr; }
   virtual VcpuSaver* saver() noexcept { return nullptr; }
 };
@@ -100,6 +102,7 @@ class VmBackend {
   virtual std::shared_ptr<KernelDevice> create_device(KernelDeviceKind kind);
   virtual X86VmState* x86() noexcept { return nullptr; }
   virtual Capabilities* capabilities() noexcept { return nullptr; }
+  virtual KernelStatistics* kernel_statistics() noexcept { return nullptr; }
   virtual DirtyPages* dirty_pages() noexcept { return nullptr; }
   virtual VmSaver* saver() noexcept { return nullptr; }
 

@@ -35,8 +35,8 @@ struct RunOptions {
 };
 
 /// A vCPU belongs to a thread, the one that created it until another calls `attach`: KVM wants that, HVF enforces it.
-/// Only that thread may call anything but `id`, `kick`, `attach`, `close`, `closed` and the counts, which any thread
-/// may. Calls from a wrong thread throw AccessViolation and change nothing.
+/// Only that thread may call anything but `id`, `kick`, `attach`, `close`, `closed`, `owner_tid`, `measure` and the
+/// counts, which any thread may. Calls from a wrong thread throw AccessViolation and change nothing.
 class Vcpu {
  public:
   /// For Vm. `watchdog` and `vm` live as long as this object.
@@ -89,8 +89,14 @@ class Vcpu {
   std::array<std::uint64_t, exit_reasons> exit_counts() const noexcept;
   /// Nanoseconds in `run`, counted from the moment that `measure(true)` was called.
   std::uint64_t run_ns() const noexcept { return run_ns_.load(std::memory_order_relaxed); }
+  /// Nanoseconds between a return of `run` and the next call, where both were measured: what the user does with exits.
+  std::uint64_t handler_ns() const noexcept { return handler_ns_.load(std::memory_order_relaxed); }
   /// Reading the clock twice costs about as much as everything else in `run`.
   void measure(bool on) noexcept { measured_.store(on, std::memory_order_relaxed); }
+  bool measured() const noexcept { return measured_.load(std::memory_order_relaxed); }
+
+  /// The kernel's number of the thread that the vCPU belongs to (gettid); 0 where threads have none.
+  int owner_tid() const noexcept { return owner_tid_.load(std::memory_order_relaxed); }
 
   /// A facet of the backend and the right to use it; let go of it at the end of the expression.
   template <class Facet>
@@ -113,6 +119,8 @@ class Vcpu {
   Held<VcpuState> state();
   /// Throws NotSupported where the backend has nothing to ask for.
   Held<Capabilities> capabilities();
+  /// Throws NotSupported where the backend keeps none.
+  Held<KernelStatistics> kernel_statistics();
   /// Single steps and breakpoints. Throws NotSupported where the backend has none.
   Held<GuestDebug> guest_debug();
 
@@ -136,6 +144,7 @@ class Vcpu {
   Watchdog::Entry entry_;
   bool watched_ = false;
   std::atomic<std::thread::id> owner_;
+  std::atomic<int> owner_tid_;
   std::atomic<std::uint32_t> use_{0};
   std::atomic<std::thread::id> holder_{};  // who made use_ busy
   unsigned uses_ = 0;                      // how often he holds the right
@@ -147,6 +156,8 @@ class Vcpu {
   bool answered_ = true;
   std::atomic<bool> measured_{false};
   std::atomic<std::uint64_t> run_ns_{0};
+  std::atomic<std::uint64_t> handler_ns_{0};
+  Clock::time_point left_{};  // when a measured run returned; the epoch: the last one was not measured
   std::array<std::atomic<std::uint64_t>, exit_reasons> counts_{};
 };
 

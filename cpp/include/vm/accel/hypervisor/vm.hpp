@@ -61,6 +61,7 @@ class Vm {
   /// does not offer them.
   std::shared_ptr<X86VmState> x86() const;
   std::shared_ptr<Capabilities> capabilities() const;
+  std::shared_ptr<KernelStatistics> kernel_statistics() const;
 
   /// What the hypervisor lets a user do with a VM, by groups. Each throws NotSupported where it has none, and works as
   /// long as the pointer is held, also when the VM is closed meanwhile.

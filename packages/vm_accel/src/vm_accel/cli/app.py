@@ -11,7 +11,7 @@ from typer.main import get_command
 from vm_core import VmError
 
 from .. import __version__
-from . import info, run_image
+from . import info, run_image, top
 from .text import CliError, examples
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 app.command("run", epilog=run_image.EXAMPLES)(run_image.command)
 app.command("info", epilog=info.EXAMPLES)(info.command)
+app.command("top", epilog=top.EXAMPLES)(top.command)
 
 _ClickException: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 """Base of usage errors; where it lives depends on the version of typer."""
