@@ -36,6 +36,7 @@ class KvmVcpu final : public VcpuBackend {
 #endif
   VcpuState* state() noexcept override { return &state_; }
   Capabilities* capabilities() noexcept override { return &capabilities_; }
+  void pre_fault(std::uint64_t paddr, std::uint64_t size) override;
 
  private:
   kvm_run& area() const noexcept { return *reinterpret_cast<kvm_run*>(pages_.at(0)); }

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "capability_set.hpp"
+#include "guest_memfds.hpp"
 #include "interrupts.hpp"
 #include "io_events.hpp"
 #include "vm/accel/hypervisor/backend.hpp"
@@ -51,6 +52,7 @@ class KvmVm final : public VmBackend {
   bool has_triple_fault_event() const noexcept { return has_triple_fault_event_; }
 #endif
   Capabilities* capabilities() noexcept override { return &capabilities_; }
+  GuestMemfds* guest_memfds() noexcept override { return &guest_memfds_; }
 
   int fd() const noexcept { return fd_.get(); }
   const System& system() const noexcept { return *system_; }
@@ -86,6 +88,7 @@ class KvmVm final : public VmBackend {
   const bool has_triple_fault_event_;
 #endif
   CapabilitySet capabilities_;
+  KvmGuestMemfds guest_memfds_{*this};
 };
 
 }  // namespace vm::accel::kvm

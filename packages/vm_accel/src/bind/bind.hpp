@@ -23,6 +23,7 @@ void bind_x86_cpuid(pybind11::module_& module);
 void bind_x86_msrs(pybind11::module_& module);
 void bind_x86_state(pybind11::module_& module);
 void bind_state(pybind11::module_& module);
+void bind_balloon(pybind11::module_& module);
 
 HypervisorType bind_hypervisor(pybind11::module_& module);
 VmType bind_vm(pybind11::module_& module);
@@ -33,6 +34,8 @@ void add_x86_msrs(VcpuType& type);
 void add_x86_state(VcpuType& type);
 void add_state(VcpuType& type);
 void add_vm_state(VmType& type);
+void add_memory(VmType& type);
+void add_hotplug(VcpuType& type);
 void add_hypervisor_state(HypervisorType& type);
 /// After bind_hypervisor.
 void bind_scripted(pybind11::module_& module);

@@ -19,13 +19,16 @@ PYBIND11_MODULE(_accel, module, pybind11::mod_gil_not_used()) {
   bind_x86_msrs(module);
   bind_x86_state(module);
   bind_state(module);
+  bind_balloon(module);
   VcpuType vcpu = bind_vcpu(module);
   add_x86_registers(vcpu);
   add_x86_msrs(vcpu);
   add_x86_state(vcpu);
   add_state(vcpu);
+  add_hotplug(vcpu);
   VmType vm = bind_vm(module);
   add_vm_state(vm);
+  add_memory(vm);
   HypervisorType hypervisor = bind_hypervisor(module);
   add_hypervisor_state(hypervisor);
   bind_scripted(module);

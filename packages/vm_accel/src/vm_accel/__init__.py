@@ -7,6 +7,8 @@
 
 from . import exits, kvm
 from ._accel import (
+    Balloon,
+    BalloonStats,
     Hypervisor,
     MemorySlot,
     Vcpu,
@@ -50,6 +52,8 @@ from .kvm import KvmInfo, probe
 
 __all__ = [
     "Backend",
+    "Balloon",
+    "BalloonStats",
     "BusLock",
     "Debug",
     "DirtyRingFull",

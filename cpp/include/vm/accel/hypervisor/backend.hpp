@@ -18,6 +18,7 @@
 namespace vm::accel {
 
 class ExitPolicy;
+class GuestMemfds;
 class Interrupts;
 class IoEvents;
 class KernelDevice;
@@ -67,6 +68,8 @@ class VcpuBackend {
   virtual VcpuInterrupts* interrupts() noexcept { return nullptr; }
   virtual VcpuState* state() noexcept { return nullptr; }
   virtual Capabilities* capabilities() noexcept { return nullptr; }
+  /// See Vcpu::pre_fault.
+  virtual void pre_fault(std::uint64_t paddr, std::uint64_t size);
 };
 
 /// One virtual machine. Any thread; calls that change it are serialized by the front.
@@ -94,6 +97,7 @@ class VmBackend {
   virtual std::shared_ptr<KernelDevice> create_device(KernelDeviceKind kind);
   virtual X86VmState* x86() noexcept { return nullptr; }
   virtual Capabilities* capabilities() noexcept { return nullptr; }
+  virtual GuestMemfds* guest_memfds() noexcept { return nullptr; }
 
   /// The slots that the front has added. Here, so that the memory outlives the last vCPU that could touch it.
   SlotTable slots;
