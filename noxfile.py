@@ -72,6 +72,7 @@ SYSTEM = {
     "riscv-as": (lambda: _tool("riscv64-linux-gnu-as"), "binutils-riscv64-linux-gnu", False),
     "arm-as": (lambda: _tool("aarch64-linux-gnu-as"), "binutils-aarch64-linux-gnu", False),
     "spin": (lambda: _tool("spin"), "spin", False),
+    "gdb": (lambda: _tool("gdb"), "gdb", False),
     "tbb": (lambda: _header("tbb/concurrent_hash_map.h"), "libtbb-dev", False),
     "valgrind": (lambda: _tool("valgrind"), "valgrind", False),
     "fuzzer": (_has_fuzzer, "clang libclang-rt-dev", False),
@@ -79,7 +80,7 @@ SYSTEM = {
 BUILD = ("compiler", "python", "hwloc", "ccache")
 NEEDS = {
     "demo": BUILD,
-    "tests": (*BUILD, "gtest", "qemu-x86", "qemu-riscv", "qemu-arm", "riscv-as", "arm-as", "lstopo", "spin"),
+    "tests": (*BUILD, "gtest", "qemu-x86", "qemu-riscv", "qemu-arm", "riscv-as", "arm-as", "lstopo", "spin", "gdb"),
     "tests_newest": ("compiler", "hwloc", "ccache"),
     "lint": BUILD,
     "asan": (*BUILD, "gtest"),

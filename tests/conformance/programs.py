@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from vm_accel import Hlt, IoIn, IoOut, MmioRead, MmioWrite, Shutdown, X86Regs, X86SpecialRegs
+from vm_accel import Hlt, IoIn, IoOut, MmioRead, MmioWrite, RdMsr, Shutdown, WrMsr, X86Regs, X86SpecialRegs
 from vm_accel.testing import Block, Do, Loop, ScriptedGuest, Step
 
 ENTRY = 0x1000
@@ -186,3 +186,13 @@ def _long_mode_without_interrupts(sregs: X86SpecialRegs) -> None:
 
 # ud2 without an interrupt table: #UD, a double fault, and a third
 TRIPLE_FAULT = Program(bytes([0x0F, 0x0B]), [Shutdown()], sregs=_long_mode_without_interrupts, data=LONG_MODE_TABLES)
+# mov ecx, 0x174; rdmsr; wrmsr; hlt
+READ_AND_WRITE_MSR = Program(
+    bytes([0x66, 0xB9, 0x74, 0x01, 0x00, 0x00, 0x0F, 0x32, 0x0F, 0x30, 0xF4]),
+    [RdMsr(index=0x174, reason=4), WrMsr(index=0x174, value=0x1122_3344_5566_7788, reason=4), Hlt()],
+)
+# mov eax, 0x80000002; cpuid; out 0x80, eax; hlt
+SHOW_CPUID = Program(
+    bytes([0x66, 0xB8, 0x02, 0x00, 0x00, 0x80, 0x0F, 0xA2, 0x66, 0xE7, 0x80, 0xF4]),
+    [IoOut(port=0x80, data=b"ABCD", size=4), Hlt()],
+)

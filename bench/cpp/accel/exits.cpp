@@ -10,6 +10,7 @@
 
 #include "../../peers/bare_kvm.hpp"
 #include "vm/accel/backends/backends.hpp"
+#include "vm/accel/hypervisor/vcpu_state.hpp"
 #include "vm/accel/hypervisor/x86_state.hpp"
 #include "vm/accel/scripted/hypervisor.hpp"
 #include "vm/core/error.hpp"
@@ -69,6 +70,18 @@ class Machine {
     return sum;
   }
 
+  /// Reads the general registers after each exit: from the area that the vCPU shares with the kernel, or by
+  /// KVM_GET_REGS when `ask` has the vCPU forget what is there.
+  std::uint64_t run_and_read(std::uint64_t exits, bool ask) {
+    std::uint64_t sum = 0;
+    for (std::uint64_t i = 0; i < exits; ++i) {
+      vcpu_->run();
+      if (ask) vcpu_->state();
+      sum += vcpu_->x86()->regs().rax;
+    }
+    return sum;
+  }
+
  private:
   std::shared_ptr<Vm> vm_;
   std::shared_ptr<Vcpu> vcpu_;
@@ -107,6 +120,14 @@ void vcpu_run_with_timeout(benchmark::State& state, Maker program) {
   Machine machine(*hypervisor, program());
   const RunOptions options{std::chrono::seconds(5), nullptr};
   for (auto _ : state) benchmark::DoNotOptimize(machine.run(batch, options));
+  state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(batch));
+}
+
+void vcpu_run_and_regs(benchmark::State& state, bool ask) {
+  const auto hypervisor = kvm(state);
+  if (!hypervisor) return;
+  Machine machine(*hypervisor, bare::user_port_loop());
+  for (auto _ : state) benchmark::DoNotOptimize(machine.run_and_read(batch, ask));
   state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(batch));
 }
 
@@ -166,6 +187,8 @@ BENCHMARK_CAPTURE(vcpu_run_with_timeout, ring0, &bare::port_loop);
 BENCHMARK_CAPTURE(bare_ioctl, ring3, &bare::user_port_loop);
 BENCHMARK_CAPTURE(vcpu_run, ring3, &bare::user_port_loop);
 BENCHMARK_CAPTURE(vcpu_run_with_timeout, ring3, &bare::user_port_loop);
+BENCHMARK_CAPTURE(vcpu_run_and_regs, shared_area, false);
+BENCHMARK_CAPTURE(vcpu_run_and_regs, kvm_get_regs, true);
 BENCHMARK_CAPTURE(scripted_run, plain, RunOptions{});
 BENCHMARK_CAPTURE(scripted_run, with_timeout, RunOptions{std::chrono::seconds(5), nullptr});
 BENCHMARK(bare_first_exit);

@@ -84,7 +84,7 @@ def test_info_is_a_frozen_value() -> None:
 
 def test_command_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--json", "--device", absent]) == 1
-    assert json.loads(capsys.readouterr().out)["available"] is False
+    assert json.loads(capsys.readouterr().out)["kvm"]["available"] is False
 
 
 def test_command_prints_the_reason(capsys: pytest.CaptureFixture[str]) -> None:

@@ -176,11 +176,12 @@ void Vcpu::watch_until(Clock::time_point deadline) {
 void Vcpu::reply(const void* data, std::size_t size) {
   const Use use(*this);
   const std::size_t wanted = reply_size(exit_);
-  const std::string what = std::string(exit_name(exit_)) + " of " + name_of(id_);
-  if (wanted == 0) throw InvalidConfig(what + " asks no question; only reads and calls of the guest are answered");
-  if (answered_) throw InvalidConfig(what + " was answered already");
+  const auto what = [this] { return std::string(exit_name(exit_)) + " of " + name_of(id_); };
+  if (wanted == 0) throw InvalidConfig(what() + " asks no question; only reads and calls of the guest are answered");
+  if (answered_) throw InvalidConfig(what() + " was answered already");
   if (size != wanted) {
-    throw InvalidConfig(what + " wants an answer of " + std::to_string(wanted) + " bytes, got " + std::to_string(size));
+    throw InvalidConfig(what() + " wants an answer of " + std::to_string(wanted) + " bytes, got " +
+                        std::to_string(size));
   }
   backend_->reply(exit_, static_cast<const std::byte*>(data));
   answered_ = true;
@@ -240,6 +241,15 @@ Vcpu::Held<Capabilities> Vcpu::capabilities() {
   Capabilities* capabilities = backend_->capabilities();
   if (capabilities == nullptr) throw NotSupported(name_of(id_) + ": this backend has no capabilities to ask for");
   return {std::move(use), *capabilities};
+}
+
+Vcpu::Held<GuestDebug> Vcpu::guest_debug() {
+  Use use(*this);
+  GuestDebug* debug = backend_->guest_debug();
+  if (debug == nullptr) {
+    throw NotSupported(name_of(id_) + " cannot be debugged: this backend has no breakpoints (KVM_CAP_SET_GUEST_DEBUG)");
+  }
+  return {std::move(use), *debug};
 }
 
 }  // namespace vm::accel

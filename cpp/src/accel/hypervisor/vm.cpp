@@ -241,6 +241,10 @@ std::shared_ptr<Capabilities> Vm::capabilities() const {
   return facet_of(backend(), &VmBackend::capabilities, "this VM's backend has no capabilities to ask for");
 }
 
+std::unique_ptr<Vm> Vm::create_sibling() const {
+  return std::make_unique<Vm>(hypervisor_, hypervisor_->create_vm());
+}
+
 void Vm::close() noexcept {
   std::vector<std::weak_ptr<Vcpu>> vcpus;
   std::shared_ptr<VmBackend> backend;

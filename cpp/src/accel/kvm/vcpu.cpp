@@ -29,16 +29,28 @@ KvmVcpu::KvmVcpu(unsigned id, std::shared_ptr<KvmVm> vm)
       pages_(map_area(fd_.get(), area_size_)),
       signal_(&area().immediate_exit),
 #if defined(__x86_64__)
-      x86_(fd_.get(), *vm_),
+      x86_(fd_.get(), *vm_, area()),
       interrupts_(*vm_, fd_.get(), area()),
+      debug_(fd_.get(), vm_->capability(KVM_CAP_SET_GUEST_DEBUG2)),
 #endif
       state_(fd_.get(), vm_->fd()),
       capabilities_(vm_->fd(), fd_.get()) {
 }
 
+int KvmVcpu::run_guest() noexcept {
+#if defined(__x86_64__)
+  x86_.about_to_run();
+  const int result = ::ioctl(fd_.get(), KVM_RUN, 0);
+  if (result >= 0) x86_.ran();
+  return result;
+#else
+  return ::ioctl(fd_.get(), KVM_RUN, 0);
+#endif
+}
+
 bool KvmVcpu::enter(Exit& exit) {
   signal_.entering();
-  const int result = ::ioctl(fd_.get(), KVM_RUN, 0);
+  const int result = run_guest();
   const int code = errno;
   signal_.left();
   if (result >= 0) {
@@ -71,7 +83,7 @@ void KvmVcpu::pre_fault(std::uint64_t paddr, std::uint64_t size) {
 
 void KvmVcpu::complete() {
   signal_.send();  // nobody is inside, so this only sets the flag
-  if (::ioctl(fd_.get(), KVM_RUN, 0) < 0 && errno != EINTR) throw_errno("KVM_RUN", errno);
+  if (run_guest() < 0 && errno != EINTR) throw_errno("KVM_RUN", errno);
   signal_.clear();
 }
 

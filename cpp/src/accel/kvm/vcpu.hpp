@@ -8,6 +8,7 @@
 
 #include "abi.hpp"
 #include "capability_set.hpp"
+#include "guest_debug.hpp"
 #include "thread_signal.hpp"
 #include "vcpu_interrupts.hpp"
 #include "vcpu_state.hpp"
@@ -29,16 +30,33 @@ class KvmVcpu final : public VcpuBackend {
   void reply(const Exit& exit, const std::byte* data) override;
   void refuse(const Exit& exit) override;
   void complete() override;
+  /// For requests of others. One that changes registers is followed by `forget_copies`.
   int fd() const noexcept { return fd_.get(); }
 #if defined(__x86_64__)
   X86State* x86() noexcept override { return &x86_; }
   VcpuInterrupts* interrupts() noexcept override { return &interrupts_; }
+  GuestDebug* guest_debug() noexcept override {
+    forget_copies();  // stepping hides the trap flag of the guest
+    return &debug_;
+  }
 #endif
-  VcpuState* state() noexcept override { return &state_; }
+  VcpuState* state() noexcept override {
+    forget_copies();  // it can write any register
+    return &state_;
+  }
   Capabilities* capabilities() noexcept override { return &capabilities_; }
   void pre_fault(std::uint64_t paddr, std::uint64_t size) override;
 
+  /// What the last exit left of the registers in the shared area is not true any more.
+  void forget_copies() noexcept {
+#if defined(__x86_64__)
+    x86_.forget();
+#endif
+  }
+
  private:
+  /// KVM_RUN; -1 and errno when it failed.
+  int run_guest() noexcept;
   kvm_run& area() const noexcept { return *reinterpret_cast<kvm_run*>(pages_.at(0)); }
 
   const std::shared_ptr<KvmVm> vm_;  // goes last: the kernel's VM lives as long as the mapping
@@ -49,6 +67,7 @@ class KvmVcpu final : public VcpuBackend {
 #if defined(__x86_64__)
   KvmX86State x86_;
   KvmVcpuInterrupts interrupts_;
+  KvmGuestDebug debug_;
 #endif
   KvmVcpuState state_;
   CapabilitySet capabilities_;

@@ -54,6 +54,7 @@ CpuidTable read_cpuid(int fd, unsigned long request, const char* what) {
 CpuidTable KvmX86State::cpuid() { return read_cpuid(fd_, KVM_GET_CPUID2, "KVM_GET_CPUID2"); }
 
 void KvmX86State::set_cpuid(const CpuidTable& table) {
+  forget();  // the kernel drops bits of CR4 and EFER that the table does not know
   CpuidRequest request(table.entries().size());
   request->nent = static_cast<std::uint32_t>(table.entries().size());
   for (std::size_t i = 0; i < table.entries().size(); ++i) request.write(i, to_kvm(table.entries()[i]));

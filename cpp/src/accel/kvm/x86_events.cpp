@@ -57,6 +57,7 @@ X86Events KvmX86State::events() {
 
 void KvmX86State::set_events(const X86Events& r) {
   check(r);
+  forget();
   kvm_vcpu_events k{};
   k.flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW;
   k.exception.pending = r.exception.pending;
@@ -124,6 +125,7 @@ void KvmX86State::set_nested_state(const std::vector<std::uint8_t>& state) {
   if (head.size != state.size())
     throw InvalidConfig("the state of nested guests says that it has " + std::to_string(head.size) + " bytes, got " +
                         std::to_string(state.size()));
+  forget();
   std::vector<std::uint8_t> copy = state;
   checked_ioctl(fd_, KVM_SET_NESTED_STATE, copy.data(), "KVM_SET_NESTED_STATE");
 }

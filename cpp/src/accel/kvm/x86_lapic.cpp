@@ -35,6 +35,7 @@ X86Lapic KvmX86State::lapic() {
 }
 
 void KvmX86State::set_lapic(const X86Lapic& lapic) {
+  forget();  // the task priority is CR8
   kvm_lapic_state k{};
   std::memcpy(k.regs, lapic.page.data(), sizeof k.regs);
   ask(fd_, KVM_SET_LAPIC, k, "KVM_SET_LAPIC");

@@ -48,6 +48,7 @@ std::vector<X86Msr> KvmX86State::msrs(const std::vector<std::uint32_t>& indices)
 }
 
 void KvmX86State::set_msrs(const std::vector<X86Msr>& msrs) {
+  forget();  // EFER and the base of the APIC are special registers too
   for (std::size_t first = 0; first < msrs.size();) {
     const std::size_t count = std::min(most_at_once, msrs.size() - first);
     MsrRequest request(count);

@@ -53,6 +53,11 @@ kvm_dtable to_kvm(const X86DescriptorTable& t) noexcept {
   return r;
 }
 
+X86Regs from_kvm(const kvm_regs& k) noexcept {
+  return {k.rax, k.rbx, k.rcx, k.rdx, k.rsi, k.rdi, k.rsp, k.rbp, k.r8,
+          k.r9,  k.r10, k.r11, k.r12, k.r13, k.r14, k.r15, k.rip, k.rflags};
+}
+
 /// kvm_sregs and kvm_sregs2 begin alike.
 template <class KvmSregs>
 X86SpecialRegs from_kvm(const KvmSregs& k) noexcept {
@@ -117,34 +122,54 @@ bool has_pae_paging(const kvm_sregs2& k) noexcept {
 
 }  // namespace
 
-KvmX86State::KvmX86State(int vcpu, const KvmVm& vm) noexcept
-    : fd_(vcpu), vm_(vm), has_sregs2_(vm.capability(KVM_CAP_SREGS2) > 0) {}
+KvmX86State::KvmX86State(int vcpu, const KvmVm& vm, kvm_run& area) noexcept
+    : fd_(vcpu),
+      vm_(vm),
+      area_(area),
+      has_sregs2_(vm.capability(KVM_CAP_SREGS2) > 0),
+      offered_(static_cast<std::uint64_t>(std::max(0, vm.capability(KVM_CAP_SYNC_REGS)))) {}
+
+void KvmX86State::about_to_run() noexcept {
+  area_.kvm_valid_regs = wanted_;
+  wanted_ = 0;
+  copies_ = 0;
+}
+
+bool KvmX86State::has_copy(std::uint64_t registers) noexcept {
+  wanted_ |= registers & offered_;
+  return (copies_ & registers) != 0;
+}
 
 X86Regs KvmX86State::regs() {
+  if (has_copy(KVM_SYNC_X86_REGS)) return from_kvm(area_.s.regs.regs);
   kvm_regs k{};
   checked_ioctl(fd_, KVM_GET_REGS, &k, "KVM_GET_REGS");
-  return {k.rax, k.rbx, k.rcx, k.rdx, k.rsi, k.rdi, k.rsp, k.rbp, k.r8,
-          k.r9,  k.r10, k.r11, k.r12, k.r13, k.r14, k.r15, k.rip, k.rflags};
+  return from_kvm(k);
 }
 
 void KvmX86State::set_regs(const X86Regs& r) {
+  forget();
   kvm_regs k{r.rax, r.rbx, r.rcx, r.rdx, r.rsi, r.rdi, r.rsp, r.rbp, r.r8,
              r.r9,  r.r10, r.r11, r.r12, r.r13, r.r14, r.r15, r.rip, r.rflags};
   checked_ioctl(fd_, KVM_SET_REGS, &k, "KVM_SET_REGS");
 }
 
-X86SpecialRegs KvmX86State::sregs() { return from_kvm(read_sregs(fd_)); }
+X86SpecialRegs KvmX86State::sregs() {
+  return has_copy(KVM_SYNC_X86_SREGS) ? from_kvm(area_.s.regs.sregs) : from_kvm(read_sregs(fd_));
+}
 
 void KvmX86State::set_sregs(const X86SpecialRegs& r) {
+  forget();
   if (has_sregs2_) {
     kvm_sregs2 k{};
     to_kvm(r, k);
     checked_ioctl(fd_, KVM_SET_SREGS2, &k, "KVM_SET_SREGS2");
-    return;
+  } else {
+    kvm_sregs k = read_sregs(fd_);  // for the interrupt that waits to be injected
+    to_kvm(r, k);
+    checked_ioctl(fd_, KVM_SET_SREGS, &k, "KVM_SET_SREGS");
   }
-  kvm_sregs k = read_sregs(fd_);  // for the interrupt that waits to be injected
-  to_kvm(r, k);
-  checked_ioctl(fd_, KVM_SET_SREGS, &k, "KVM_SET_SREGS");
+  area_.cr8 = r.cr8;  // what the next KVM_RUN loads when the local APIC is not the kernel's
 }
 
 std::optional<X86Pdptrs> KvmX86State::pdptrs() {
@@ -161,6 +186,7 @@ void KvmX86State::set_pdptrs(const X86Pdptrs& pdptrs) {
     throw InvalidConfig(
         "the processor holds page-directory pointers with PAE paging only; set CR0.PG and CR4.PAE, and "
         "clear EFER.LME and EFER.LMA");
+  forget();
   k.flags |= KVM_SREGS2_FLAGS_PDPTRS_VALID;
   std::copy(pdptrs.begin(), pdptrs.end(), k.pdptrs);
   checked_ioctl(fd_, KVM_SET_SREGS2, &k, "KVM_SET_SREGS2");

@@ -24,6 +24,12 @@ void bind_x86_msrs(pybind11::module_& module);
 void bind_x86_state(pybind11::module_& module);
 void bind_state(pybind11::module_& module);
 void bind_balloon(pybind11::module_& module);
+void bind_event_fd(pybind11::module_& module);
+void bind_irq_routing(pybind11::module_& module);
+void bind_x86_irqchip(pybind11::module_& module);
+void bind_interrupts(pybind11::module_& module);
+void bind_io_events(pybind11::module_& module);
+void bind_exit_policy(pybind11::module_& module);
 
 HypervisorType bind_hypervisor(pybind11::module_& module);
 VmType bind_vm(pybind11::module_& module);
@@ -37,5 +43,20 @@ void add_vm_state(VmType& type);
 void add_memory(VmType& type);
 void add_hotplug(VcpuType& type);
 void add_hypervisor_state(HypervisorType& type);
+void add_vcpu_interrupts(VcpuType& type);
+void add_interrupts(VmType& type);
+void add_io_events(VmType& type);
+void add_exit_policy(VmType& type);
 /// After bind_hypervisor.
 void bind_scripted(pybind11::module_& module);
+
+void bind_devices(pybind11::module_& module);
+void bind_run_loop(pybind11::module_& module);
+void bind_boot(pybind11::module_& module);
+void bind_machine(pybind11::module_& module);
+void add_run_loop(VcpuType& type);
+void add_run_loop(VmType& type);
+void bind_guest_debug(pybind11::module_& module);
+void add_guest_debug(VcpuType& type);
+void bind_debugger(pybind11::module_& module);  ///< after Vm and Hypervisor
+void add_address_space(VmType& type);

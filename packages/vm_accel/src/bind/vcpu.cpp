@@ -1,57 +1,66 @@
 // Vcpu: running, kicking, its thread.
 
+#include <pybind11/gil_simple.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include <algorithm>
-#include <chrono>
-#include <cmath>
 #include <memory>
 #include <optional>
 #include <string>
 
 #include "bind.hpp"
 #include "exit_object.hpp"
-#include "vm/core/error.hpp"
+#include "run_time.hpp"
 
 namespace py = pybind11;
 using namespace py::literals;
 using namespace vm::accel;
-using std::chrono::nanoseconds;
 
 namespace {
-
-/// Lets Python's signal handlers run while a guest does.
-class PythonSignals final : public SignalCheck {
- public:
-  void check() override {
-    const py::gil_scoped_acquire gil;
-    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-  }
-  nanoseconds interval() const noexcept override { return std::chrono::milliseconds(200); }
-};
-
-/// By hand, because pybind11 would try all conversions twice for an integer.
-std::optional<nanoseconds> timeout_from(const py::object& timeout) {
-  if (timeout.is_none()) return {};
-  const double seconds = PyFloat_AsDouble(timeout.ptr());
-  if (seconds == -1 && PyErr_Occurred() != nullptr) throw py::error_already_set();
-  if (seconds == HUGE_VAL) return {};
-  if (!(seconds >= 0))
-    throw vm::InvalidConfig("a timeout is a number of seconds from 0 up, got " + std::to_string(seconds));
-  constexpr double longest = 9e9;  // seconds whose nanoseconds still fit 64 bits
-  return nanoseconds(static_cast<std::int64_t>(std::min(seconds, longest) * 1e9));
-}
 
 py::object run(const std::shared_ptr<Vcpu>& self, const py::object& timeout) {
   PythonSignals signals;
   const RunOptions options{timeout_from(timeout), &signals};
   const Vcpu::Use use(*self);  // until the exit's bytes are copied
   {
-    const py::gil_scoped_release release;
+    const py::gil_scoped_release_simple release;
     self->run(use, options);
   }
   return last_exit_object(self);
+}
+
+/// The one argument of run(timeout=None).
+py::handle timeout_argument(PyObject* const* arguments, Py_ssize_t positional, PyObject* names) {
+  const Py_ssize_t named = names == nullptr ? 0 : PyTuple_GET_SIZE(names);
+  const Py_ssize_t count = positional + named;
+  if (count > 1) throw py::type_error("run() takes at most 1 argument, timeout; got " + std::to_string(count));
+  if (named == 1 && PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(names, 0), "timeout") != 0)
+    throw py::type_error("run() has one argument, timeout; got " + py::repr(names).cast<std::string>());
+  return count == 0 ? Py_None : arguments[0];
+}
+
+PyObject* call_run(PyObject* self, PyObject* const* arguments, Py_ssize_t count, PyObject* names) noexcept {
+  try {
+    const auto timeout = py::reinterpret_borrow<py::object>(timeout_argument(arguments, count, names));
+    return run(py::cast<std::shared_ptr<Vcpu>>(py::handle(self)), timeout).release().ptr();
+  } catch (py::error_already_set& error) {
+    error.restore();
+  } catch (...) {
+    py::detail::try_translate_exceptions();
+  }
+  return nullptr;
+}
+
+/// By hand, because every exit passes here: for a call with a keyword pybind11 takes as long as for all the rest.
+py::object run_method(const VcpuType& type) {
+  static PyMethodDef definition = {
+      "run", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&call_run)), METH_FASTCALL | METH_KEYWORDS,
+      "run($self, /, timeout=None)\n--\n\n"
+      "Run the guest until it needs something; returns an exit for ``match``.\n\n"
+      "``timeout`` is in seconds; when it is over, the result is ``Timeout()``. Releases the GIL; Ctrl-C raises "
+      "KeyboardInterrupt. Raises InvalidConfig when the last exit waits for an answer, ClosedError, AccessViolation, "
+      "PlatformError."};
+  return py::reinterpret_steal<py::object>(PyDescr_NewMethod(reinterpret_cast<PyTypeObject*>(type.ptr()), &definition));
 }
 
 py::dict exit_counts(const Vcpu& self) {
@@ -79,12 +88,8 @@ VcpuType bind_vcpu(py::module_& module) {
                 "It belongs to a thread: the one that created it, until another calls ``attach``. Only that thread may "
                 "run it and touch its state; ``kick``, ``close``, ``closed``, ``id`` and ``exit_counts`` are for any "
                 "thread. A call from a wrong thread raises AccessViolation.");
-  type.def("run", &run, "timeout"_a = py::none(),
-           "Run the guest until it needs something; returns an exit for ``match``.\n\n"
-           "``timeout`` is in seconds; when it is over, the result is ``Timeout()``. Releases the GIL; Ctrl-C raises "
-           "KeyboardInterrupt. Raises InvalidConfig when the last exit waits for an answer, ClosedError, "
-           "AccessViolation, PlatformError.")
-      .def("kick", &Vcpu::kick,
+  type.attr("run") = run_method(type);
+  type.def("kick", &Vcpu::kick,
            "Make the run in progress, or the next one, return ``Interrupted()``.\n\n"
            "No kick is lost, and none is seen twice; several before the return are one. Any thread, and signal "
            "handlers.")

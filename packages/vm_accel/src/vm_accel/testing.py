@@ -95,7 +95,7 @@ class Call:
     value: object
 
 
-def _plain(step: Step) -> object:
+def _plain(step: object) -> object:
     """The step as the compiled part takes it."""
     match step:
         case Do():

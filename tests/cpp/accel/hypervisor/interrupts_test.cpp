@@ -89,6 +89,14 @@ TEST_F(Interrupt, TheTaskPriorityIsSharedWithoutAnIrqchip) {
   EXPECT_EQ(sregs.cr8, 5U);
   EXPECT_EQ(vcpu->interrupts()->apic_base(), sregs.apic_base);
   EXPECT_THROW(vcpu->interrupts()->set_task_priority(16), InvalidConfig);
+  X86SpecialRegs other = sregs;
+  other.cr8 = 9;
+  vcpu->x86()->set_sregs(other);
+  X86Regs regs = vcpu->x86()->regs();
+  regs.rip = 0x1000;
+  vcpu->x86()->set_regs(regs);
+  ASSERT_TRUE(std::holds_alternative<Hlt>(run(vcpu)));
+  EXPECT_EQ(vcpu->x86()->sregs().cr8, 9U);
 }
 
 TEST_F(Interrupt, ALineReachesThePic) {

@@ -24,6 +24,7 @@ class IoEvents;
 class KernelDevice;
 class VcpuInterrupts;
 class X86Irqchip;
+class GuestDebug;
 class X86State;
 enum class KernelDeviceKind : std::uint32_t;
 class Capabilities;
@@ -70,6 +71,7 @@ class VcpuBackend {
   virtual Capabilities* capabilities() noexcept { return nullptr; }
   /// See Vcpu::pre_fault.
   virtual void pre_fault(std::uint64_t paddr, std::uint64_t size);
+  virtual GuestDebug* guest_debug() noexcept { return nullptr; }
 };
 
 /// One virtual machine. Any thread; calls that change it are serialized by the front.

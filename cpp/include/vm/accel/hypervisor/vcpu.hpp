@@ -74,6 +74,8 @@ class Vcpu {
   /// Makes the run in progress, or the next one, come back as Interrupted: every kick is seen, and none is seen again
   /// after that. Any thread; from a signal handler too.
   void kick() noexcept;
+  /// Takes back a kick that no run has seen; false when there was none. For the owner, between two runs.
+  bool take_kick() noexcept { return kicked_.exchange(false, std::memory_order_acquire); }
 
   /// The calling thread owns the vCPU from now on. Throws InvalidConfig while another thread is inside a call,
   /// NotSupported.
@@ -112,6 +114,8 @@ class Vcpu {
   Held<VcpuState> state();
   /// Throws NotSupported where the backend has nothing to ask for.
   Held<Capabilities> capabilities();
+  /// Single steps and breakpoints. Throws NotSupported where the backend has none.
+  Held<GuestDebug> guest_debug();
 
  private:
   static constexpr std::uint32_t busy = 1;

@@ -76,6 +76,8 @@ class Vm : public std::enable_shared_from_this<Vm> {
   std::shared_ptr<GuestMemfds> guest_memfds() const;
   /// A device that the hypervisor plays. Throws NotSupported, PlatformError.
   std::shared_ptr<KernelDevice> create_device(KernelDeviceKind kind) const;
+  /// A new, empty VM of the same hypervisor.
+  std::unique_ptr<Vm> create_sibling() const;
 
   /// Closes the vCPUs (see Vcpu::close), then the VM. Twice is fine.
   void close() noexcept;

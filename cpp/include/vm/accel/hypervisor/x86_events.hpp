@@ -17,6 +17,7 @@ struct X86PendingException {
   std::optional<std::uint64_t> payload;  ///< of a pending one: the coming CR2 (#PF) or DR6 bits (#DB)
 };
 
+/// AMD's processors do not tell the two shadows apart; there KVM shows both when either is there.
 struct X86PendingInterrupt {
   bool injected = false;
   std::uint8_t vector = 0;
