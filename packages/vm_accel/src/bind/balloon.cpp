@@ -105,7 +105,7 @@ void bind_balloon(py::module_& module) {
       });
 }
 
-void add_memory(VmType& type) {
+void add_balloon(VmType& type) {
   type.def_property_readonly("balloon", &Vm::balloon, "What gives memory back to the host: a Balloon.")
       .def(
           "guest_memfd",

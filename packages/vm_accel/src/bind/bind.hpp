@@ -40,7 +40,7 @@ void add_x86_msrs(VcpuType& type);
 void add_x86_state(VcpuType& type);
 void add_state(VcpuType& type);
 void add_vm_state(VmType& type);
-void add_memory(VmType& type);
+void add_balloon(VmType& type);
 void add_hotplug(VcpuType& type);
 void add_hypervisor_state(HypervisorType& type);
 void add_vcpu_interrupts(VcpuType& type);

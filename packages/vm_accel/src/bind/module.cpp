@@ -38,7 +38,7 @@ PYBIND11_MODULE(_accel, module, pybind11::mod_gil_not_used()) {
   add_interrupts(vm);
   add_io_events(vm);
   add_exit_policy(vm);
-  add_memory(vm);
+  add_balloon(vm);
   HypervisorType hypervisor = bind_hypervisor(module);
   add_hypervisor_state(hypervisor);
   bind_scripted(module);
