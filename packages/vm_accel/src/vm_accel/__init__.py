@@ -10,6 +10,7 @@ from . import (
     devices,
     exits,
     gdb,
+    iommu,
     kvm,
 )
 from ._accel import (
@@ -211,6 +212,7 @@ __all__ = [
     "devices",
     "exits",
     "gdb",
+    "iommu",
     "kvm",
     "msr_name",
     "msr_names",
