@@ -27,7 +27,7 @@ function(vm_configure_target target)
     set(flags -fsanitize=${VM_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -O1 -g1)
     if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
       # The checks that a sanitizer adds hide from GCC what is initialized; its manual warns of the false warnings.
-      list(APPEND flags -Wno-maybe-uninitialized)
+      list(APPEND flags -Wno-maybe-uninitialized -Wno-uninitialized)
     endif()
     target_compile_options(${target} PRIVATE ${flags})
     target_link_options(${target} PRIVATE ${flags})

@@ -21,6 +21,15 @@ void check_writable(const std::vector<MemorySlot>& slots, std::uint64_t paddr, s
   }
 }
 
+/// A restore has to put the pages back, and nobody but this process changed them.
+void mark_dirty(Vm& vm, std::uint64_t paddr, std::uint64_t size) {
+  for (const MemorySlot& slot : vm.slots()) {
+    const std::uint64_t first = std::max(paddr, slot.base);
+    const std::uint64_t last = std::min(paddr + (size - 1), slot.last());
+    if (slot.flags.log_dirty && first <= last) vm.mark_dirty(first, last - first + 1);
+  }
+}
+
 }  // namespace
 
 Balloon::Balloon(std::weak_ptr<Vm> vm, std::uint64_t page_size) : vm_(std::move(vm)), page_size_(page_size) {}
@@ -84,6 +93,7 @@ void Balloon::inflate_ranges(const Ranges& ranges) {
   for (const auto& [paddr, size] : ranges) {
     if (size == 0) continue;
     memory->discard(paddr, size);
+    mark_dirty(*machine, paddr, size);
     take_out(paddr, paddr + size);
     const auto added = inside_.emplace(paddr, paddr + size).first;
     inside_bytes_ += size;

@@ -37,7 +37,7 @@ std::shared_ptr<Vm> Hypervisor::create_vm() {
 }
 
 std::shared_ptr<X86System> Hypervisor::x86() const {
-  return facet_of(backend(), &HypervisorBackend::x86, "this hypervisor runs no x86 guests");
+  return facet_of(backend(), &HypervisorBackend::x86, "this hypervisor offers no CPUID tables");
 }
 
 std::shared_ptr<Capabilities> Hypervisor::capabilities() const {

@@ -37,14 +37,24 @@ Vcpu::Use::Use(Vcpu& vcpu) : vcpu_(&vcpu) {
     if (vcpu.closed()) throw ClosedError(name_of(vcpu.id_) + " is closed");
     throw AccessViolation(name_of(vcpu.id_) + " belongs to another thread; call attach() on this one to take it over");
   }
-  // Acquire pairs with the release in ~Use of the thread that had the vCPU before.
-  if (vcpu.use_.compare_exchange_strong(idle, busy, std::memory_order_acquire)) return;
-  if ((idle & (closing | gone)) != 0) throw ClosedError(name_of(vcpu.id_) + " is closed");
-  throw InvalidConfig(name_of(vcpu.id_) + " is inside a call already; wait until it is back");
+  // Acquire pairs with the release in ~Use of the thread that had the vCPU before. What is busy and belongs to this
+  // thread is held further up in it, or has just been taken by another one that calls attach().
+  if (!vcpu.use_.compare_exchange_strong(idle, busy, std::memory_order_acquire)) {
+    if ((idle & (closing | gone)) != 0) throw ClosedError(name_of(vcpu.id_) + " is closed");
+    if (vcpu.holder_.load(std::memory_order_relaxed) != std::this_thread::get_id())
+      throw InvalidConfig(name_of(vcpu.id_) + " is being taken over by another thread");
+  }
+  hold();
+}
+
+void Vcpu::Use::hold() noexcept {
+  // Relaxed here and in ~Use: a thread asks only whether it is the holder itself.
+  if (vcpu_->uses_++ == 0) vcpu_->holder_.store(std::this_thread::get_id(), std::memory_order_relaxed);
 }
 
 Vcpu::Use::~Use() {
-  if (vcpu_ == nullptr) return;
+  if (vcpu_ == nullptr || --vcpu_->uses_ != 0) return;
+  vcpu_->holder_.store(std::thread::id(), std::memory_order_relaxed);
   if ((vcpu_->use_.fetch_and(~busy, std::memory_order_acq_rel) & closing) != 0) vcpu_->release();
 }
 
@@ -112,6 +122,12 @@ const Exit& Vcpu::run(const RunOptions& options) { return run(Use(*this), option
 
 const Exit& Vcpu::run(const Use& /*held*/, const RunOptions& options) {
   require_answered("run");
+  if (running_) throw InvalidConfig(name_of(id_) + " is running; what a signal calls cannot run it again");
+  running_ = true;
+  const struct Ending {
+    bool& running;
+    ~Ending() { running = false; }
+  } ending{running_};
   if (measured_.load(std::memory_order_relaxed)) {
     const Clock::time_point start = Clock::now();
     enter_until_exit(options);
@@ -250,6 +266,31 @@ Vcpu::Held<GuestDebug> Vcpu::guest_debug() {
     throw NotSupported(name_of(id_) + " cannot be debugged: this backend has no breakpoints (KVM_CAP_SET_GUEST_DEBUG)");
   }
   return {std::move(use), *debug};
+}
+
+std::shared_ptr<const SavedState> Vcpu::save_state() {
+  const Use use(*this);
+  require_answered("save");
+  return saver().save();
+}
+
+void Vcpu::prepare_state(const std::shared_ptr<const SavedState>& state) {
+  const Use use(*this);
+  saver().prepare(state);
+}
+
+void Vcpu::restore_state() {
+  const Use use(*this);
+  saver().restore();
+  exit_ = Interrupted{};
+  answered_ = true;
+  ++exits_;  // objects that remember the exit before must not answer it any more
+}
+
+VcpuSaver& Vcpu::saver() {
+  VcpuSaver* saver = backend_->saver();
+  if (saver == nullptr) throw NotSupported("this hypervisor cannot save and restore a vCPU; use the backend \"kvm\"");
+  return *saver;
 }
 
 }  // namespace vm::accel

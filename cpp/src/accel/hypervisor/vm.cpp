@@ -1,6 +1,7 @@
 #include "vm/accel/hypervisor/vm.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <string>
 #include <utility>
 
@@ -44,7 +45,9 @@ std::vector<mem::Region> moved(std::vector<mem::Region> regions, std::optional<s
 }  // namespace
 
 Vm::Vm(std::shared_ptr<HypervisorBackend> hypervisor, std::shared_ptr<VmBackend> backend)
-    : hypervisor_(std::move(hypervisor)), backend_(std::move(backend)) {}
+    : hypervisor_(std::move(hypervisor)), backend_(std::move(backend)) {
+  if (backend_->dirty_pages() != nullptr) dirty_log_ = std::make_shared<DirtyLog>(backend_);
+}
 
 Vm::~Vm() = default;
 
@@ -88,6 +91,7 @@ std::vector<MemorySlot> Vm::map(const mem::GuestMemory& memory, SlotFlags flags,
       backend_->slots.insert(slot);
       added.push_back(slot);
     }
+    slots_changed();
   } catch (...) {
     for (const MemorySlot& slot : added) {
       backend_->remove_slot(slot);
@@ -104,6 +108,7 @@ void Vm::unmap(std::uint64_t base) {
   const MemorySlot slot = backend_->slots.starting_at(base);
   backend_->remove_slot(slot);
   backend_->slots.erase(base);
+  slots_changed();
 }
 
 void Vm::move(std::uint64_t base, std::uint64_t to) {
@@ -120,6 +125,7 @@ void Vm::move(std::uint64_t base, std::uint64_t to) {
   backend_->change_slot(before, after);
   backend_->slots.erase(base);
   backend_->slots.insert(std::move(after));
+  slots_changed();
 }
 
 void Vm::set_flags(std::uint64_t base, SlotFlags flags) {
@@ -134,6 +140,7 @@ void Vm::set_flags(std::uint64_t base, SlotFlags flags) {
   backend_->change_slot(before, after);
   backend_->slots.erase(base);
   backend_->slots.insert(std::move(after));
+  slots_changed();
 }
 
 std::vector<MemorySlot> Vm::slots() const {
@@ -153,7 +160,7 @@ std::shared_ptr<mem::GuestMemory> Vm::memory() const {
 std::shared_ptr<Vcpu> Vm::create_vcpu(std::optional<unsigned> id) {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (!backend_) throw ClosedError("the VM is closed");
-  vcpus_.erase(std::remove_if(vcpus_.begin(), vcpus_.end(), [](const auto& old) { return old.expired(); }),
+  vcpus_.erase(std::remove_if(vcpus_.begin(), vcpus_.end(), [](const auto& old) { return old->closed(); }),
                vcpus_.end());
   unsigned number = id.value_or(0);
   while (!id && ids_.count(number) != 0) ++number;
@@ -163,6 +170,7 @@ std::shared_ptr<Vcpu> Vm::create_vcpu(std::optional<unsigned> id) {
   parked_->expect(number);
   ids_.insert(number);
   vcpus_.push_back(vcpu);
+  if (dirty_log_) dirty_log_->vcpu_added();
   return vcpu;
 }
 
@@ -199,10 +207,8 @@ std::vector<std::shared_ptr<Vcpu>> Vm::vcpus() const {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (!backend_) throw ClosedError("the VM is closed");
-    for (const auto& weak : vcpus_) {
-      std::shared_ptr<Vcpu> vcpu = weak.lock();
-      if (vcpu && !vcpu->closed()) result.push_back(std::move(vcpu));
-    }
+    std::copy_if(vcpus_.begin(), vcpus_.end(), std::back_inserter(result),
+                 [](const auto& vcpu) { return !vcpu->closed(); });
   }
   std::sort(result.begin(), result.end(), [](const auto& a, const auto& b) { return a->id() < b->id(); });
   return result;
@@ -241,27 +247,52 @@ std::shared_ptr<Capabilities> Vm::capabilities() const {
   return facet_of(backend(), &VmBackend::capabilities, "this VM's backend has no capabilities to ask for");
 }
 
-std::unique_ptr<Vm> Vm::create_sibling() const {
-  return std::make_unique<Vm>(hypervisor_, hypervisor_->create_vm());
+std::shared_ptr<Vm> Vm::create_sibling() const {
+  if (closed()) throw ClosedError("the VM is closed");
+  return std::make_shared<Vm>(hypervisor_, hypervisor_->create_vm());
 }
 
 void Vm::close() noexcept {
-  std::vector<std::weak_ptr<Vcpu>> vcpus;
+  std::vector<std::shared_ptr<Vcpu>> vcpus;
   std::shared_ptr<VmBackend> backend;
+  std::shared_ptr<DirtyLog> dirty_log;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     vcpus.swap(vcpus_);
     backend.swap(backend_);
+    dirty_log.swap(dirty_log_);
   }
-  for (const auto& weak : vcpus) {
-    if (const std::shared_ptr<Vcpu> vcpu = weak.lock()) vcpu->close();
-  }
+  for (const std::shared_ptr<Vcpu>& vcpu : vcpus) vcpu->close();
   parked_->close();
 }
 
 bool Vm::closed() const noexcept {
   const std::lock_guard<std::mutex> lock(mutex_);
   return !backend_;
+}
+
+std::string Vm::backend_name() const { return hypervisor_->name(); }
+
+std::shared_ptr<DirtyLog> Vm::dirty_log() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (!backend_) throw ClosedError("the VM is closed");
+  if (!dirty_log_) throw NotSupported(hypervisor_->name() + " does not tell which pages the guest writes");
+  return dirty_log_;
+}
+
+void Vm::mark_dirty(std::uint64_t paddr, std::uint64_t size) { dirty_log()->mark(paddr, size); }
+
+void Vm::write(std::uint64_t paddr, const void* source, std::uint64_t size) { dirty_log()->write(paddr, source, size); }
+
+std::shared_ptr<VmSaver> Vm::saver() const {
+  const std::shared_ptr<VmBackend> backend = this->backend();
+  VmSaver* saver = backend->saver();
+  if (saver == nullptr) throw NotSupported(hypervisor_->name() + " cannot save and restore a VM");
+  return {backend, saver};
+}
+
+void Vm::slots_changed() {
+  if (dirty_log_) dirty_log_->set_slots(backend_->slots);
 }
 
 }  // namespace vm::accel

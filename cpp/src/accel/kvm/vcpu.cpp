@@ -3,6 +3,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <string>
@@ -20,6 +21,13 @@ mem::MappedPages map_area(int fd, std::size_t size) {
   return {area, size};
 }
 
+/// Exits after which the kernel has nothing left to do for the instruction (Linux, arch/x86/kvm/x86.c: no
+/// complete_userspace_io). Everything else may have.
+bool leaves_work(std::uint32_t reason) noexcept {
+  return reason != KVM_EXIT_HLT && reason != KVM_EXIT_INTR && reason != KVM_EXIT_SHUTDOWN &&
+         reason != KVM_EXIT_DIRTY_RING_FULL;
+}
+
 }  // namespace
 
 KvmVcpu::KvmVcpu(unsigned id, std::shared_ptr<KvmVm> vm)
@@ -34,7 +42,9 @@ KvmVcpu::KvmVcpu(unsigned id, std::shared_ptr<KvmVm> vm)
       debug_(fd_.get(), vm_->capability(KVM_CAP_SET_GUEST_DEBUG2)),
 #endif
       state_(fd_.get(), vm_->fd()),
-      capabilities_(vm_->fd(), fd_.get()) {
+      capabilities_(vm_->fd(), fd_.get()),
+      synchronized_fields_(static_cast<std::uint64_t>(std::max(0, vm_->capability(KVM_CAP_SYNC_REGS)))) {
+  vm_->dirty().add_vcpu(id, fd_.get());
 }
 
 int KvmVcpu::run_guest() noexcept {
@@ -49,10 +59,16 @@ int KvmVcpu::run_guest() noexcept {
 }
 
 bool KvmVcpu::enter(Exit& exit) {
+  if (early_exit_) {
+    early_exit_ = false;
+    exit = read_exit(area(), area_size_);
+    return true;
+  }
   signal_.entering();
   const int result = run_guest();
   const int code = errno;
   signal_.left();
+  unfinished_ = result >= 0 && leaves_work(area().exit_reason);
   if (result >= 0) {
     exit = read_exit(area(), area_size_);
     return true;
@@ -81,10 +97,37 @@ void KvmVcpu::pre_fault(std::uint64_t paddr, std::uint64_t size) {
   while (request.size > 0) checked_ioctl(fd_.get(), pre_fault_memory, &request, "KVM_PRE_FAULT_MEMORY");
 }
 
-void KvmVcpu::complete() {
+bool KvmVcpu::enter_and_return() {
   signal_.send();  // nobody is inside, so this only sets the flag
-  if (run_guest() < 0 && errno != EINTR) throw_errno("KVM_RUN", errno);
+  const int result = run_guest();
+  const int code = errno;
   signal_.clear();
+  if (result < 0 && code != EINTR && code != EAGAIN) throw_errno("KVM_RUN", code);
+  unfinished_ = result >= 0;
+  return result >= 0;
+}
+
+void KvmVcpu::complete() {
+  if (!early_exit_) early_exit_ = enter_and_return();
+}
+
+void KvmVcpu::discard_exit() {
+  early_exit_ = false;
+  forget_copies();
+  if (!unfinished_) return;
+  // A string instruction goes from exit to exit; with nothing left to count it ends. What remains are the pieces of an
+  // access that crosses pages.
+  constexpr int most_pieces = 16;
+  for (int i = 0; i < most_pieces; ++i) {
+    if (!enter_and_return()) return;
+#if defined(__x86_64__)
+    kvm_regs regs{};
+    checked_ioctl(fd_.get(), KVM_GET_REGS, &regs, "KVM_GET_REGS");
+    regs.rcx = 0;
+    checked_ioctl(fd_.get(), KVM_SET_REGS, &regs, "KVM_SET_REGS");
+#endif
+  }
+  throw PlatformError("KVM_RUN: an instruction of the guest does not end", EIO);
 }
 
 }  // namespace vm::accel::kvm

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "capability_set.hpp"
+#include "dirty_pages.hpp"
 #include "guest_memfds.hpp"
 #include "interrupts.hpp"
 #include "io_events.hpp"
@@ -16,6 +17,7 @@
 #if defined(__x86_64__)
 #include "exit_policy.hpp"
 #include "x86_irqchip.hpp"
+#include "x86_saver.hpp"
 #endif
 
 namespace vm::accel::kvm {
@@ -54,6 +56,12 @@ class KvmVm final : public VmBackend {
   Capabilities* capabilities() noexcept override { return &capabilities_; }
   GuestMemfds* guest_memfds() noexcept override { return &guest_memfds_; }
 
+  DirtyPages* dirty_pages() noexcept override { return &dirty_; }
+#if defined(__x86_64__)
+  VmSaver* saver() noexcept override { return &saver_; }
+#endif
+
+  KvmDirtyPages& dirty() noexcept { return dirty_; }
   int fd() const noexcept { return fd_.get(); }
   const System& system() const noexcept { return *system_; }
   /// KVM_CHECK_EXTENSION asked of the VM, which may know better than the system.
@@ -86,8 +94,10 @@ class KvmVm final : public VmBackend {
   KvmX86VmState x86_;
   const bool has_exception_payload_;
   const bool has_triple_fault_event_;
+  KvmX86VmSaver saver_{*this};
 #endif
   CapabilitySet capabilities_;
+  KvmDirtyPages dirty_{*this};
   KvmGuestMemfds guest_memfds_{*this};
 };
 

@@ -20,6 +20,18 @@ namespace {
 // Below 4 GiB, where firmware would lie: no RAM, no device (Linux, Documentation/virt/kvm/api.rst §4.36, §4.40).
 constexpr std::uint64_t identity_map_address = 0xFFFBC000, tss_address = 0xFFFBD000;
 
+/// What firmware leaves in the two 8259A: initialized, nothing masked, vectors where real mode has them (IBM PC/AT
+/// Technical Reference, "System BIOS"). A guest that wants others initializes them anew.
+void initialize_pics(X86Irqchip& chips) {
+  constexpr std::uint8_t master_base = 0x08, slave_base = 0x70;
+  for (const IrqController pic : {IrqController::pic_master, IrqController::pic_slave}) {
+    PicState state = chips.pic(pic);
+    state.irq_base = pic == IrqController::pic_master ? master_base : slave_base;
+    state.imr = 0;
+    chips.set_pic(pic, state);
+  }
+}
+
 /// What firmware leaves in the first processor (Intel MultiProcessor Specification 1.4, §3.6.2.3 "Virtual Wire Mode"):
 /// the PIC's output at LINT0, NMI at LINT1.
 void wire_pic(Vcpu& vcpu) {
@@ -54,6 +66,7 @@ PcMachine::PcMachine(const std::shared_ptr<Hypervisor>& hypervisor, const PcOpti
   chips->set_identity_map_address(identity_map_address);
   chips->set_tss_address(tss_address);
   vm_->interrupts()->create_irqchip();
+  initialize_pics(*chips);
   chips->create_pit(true);
   add_devices(options);
   add_vcpus(*hypervisor, options.cpus);

@@ -22,6 +22,7 @@ constexpr std::uint64_t pages_of_a_hole = 512;
 }  // namespace
 
 DataExtents::DataExtents(const HostMapping& mapping) : mapping_(mapping) {
+  if (mapping.copied_on_write()) return;  // a page without a private copy is not zeros
   if (mapping.fd() < 0) {
     page_map_ = UniqueFd(::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
   } else {

@@ -100,6 +100,7 @@ struct HostMapping::Parts {
   bool writable;
   UniqueFd fd;
   std::uint64_t file_offset;
+  bool copied_on_write = false;
 };
 
 HostMapping::HostMapping(Parts&& parts) noexcept
@@ -108,7 +109,8 @@ HostMapping::HostMapping(Parts&& parts) noexcept
       size_(parts.size),
       writable_(parts.writable),
       fd_(std::move(parts.fd)),
-      file_offset_(parts.file_offset) {}
+      file_offset_(parts.file_offset),
+      copied_on_write_(parts.copied_on_write) {}
 
 std::shared_ptr<HostMapping> HostMapping::anonymous(std::uint64_t size, HugePages huge_pages) {
   check_size(size, "anonymous memory");
@@ -191,6 +193,17 @@ std::shared_ptr<HostMapping> HostMapping::memory_object(UniqueFd fd, std::uint64
   auto mapping = std::make_shared<HostMapping>(Parts{std::move(pages), 0, size, true, std::move(fd), 0});
   mapping->discard_unit_ = page_size();
   return mapping;
+}
+
+std::shared_ptr<HostMapping> HostMapping::copy_on_write(int fd, std::uint64_t offset, std::uint64_t size) {
+  check_size(size, "a copy-on-write mapping");
+  const std::uint64_t granularity = file_granularity(fd);
+  const std::uint64_t start = align_down(offset, granularity);
+  const std::uint64_t length = align_up(offset - start + size, granularity);
+  int code = 0;
+  auto pages = map_pages(length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, fd, start, code);
+  if (!pages) throw_no_memory(size, "a copy-on-write mapping", code);
+  return std::make_shared<HostMapping>(Parts{std::move(pages), offset - start, size, true, UniqueFd(), 0, true});
 }
 
 }  // namespace vm::mem

@@ -49,6 +49,8 @@ void add_io_events(VmType& type);
 void add_exit_policy(VmType& type);
 /// After bind_hypervisor.
 void bind_scripted(pybind11::module_& module);
+void add_dirty_log(pybind11::module_& module, VmType& type);
+void add_snapshot(pybind11::module_& module, VmType& type);
 
 void bind_devices(pybind11::module_& module);
 void bind_run_loop(pybind11::module_& module);

@@ -42,6 +42,8 @@ PYBIND11_MODULE(_accel, module, pybind11::mod_gil_not_used()) {
   HypervisorType hypervisor = bind_hypervisor(module);
   add_hypervisor_state(hypervisor);
   bind_scripted(module);
+  add_dirty_log(module, vm);
+  add_snapshot(module, vm);
   bind_run_loop(module);
   bind_devices(module);
   add_run_loop(vcpu);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "vm/accel/backends/backends.hpp"
+#include "vm/accel/hypervisor/x86_irqchip.hpp"
 #include "vm/accel/hypervisor/x86_state.hpp"
 #include "vm/accel/machine/pc_machine.hpp"
 #include "vm/core/error.hpp"
@@ -79,6 +80,13 @@ TEST_F(Machine, TheSerialPortRaisesItsInterrupt) {
   const LoopResult result = pc->run(within(30s));
   ASSERT_TRUE(result.stop) << exit_name(result.exit);
   EXPECT_NE((result.stop->status >> 1) & 0x10, 0U);
+}
+
+TEST_F(Machine, ThePicsAreInitializedAsByFirmware) {
+  const auto pc = machine();
+  const auto chips = pc->vm()->x86_irqchip();
+  EXPECT_EQ(chips->pic(IrqController::pic_master).irq_base, 0x08);
+  EXPECT_EQ(chips->pic(IrqController::pic_slave).irq_base, 0x70);
 }
 
 TEST_F(Machine, EachProcessorKnowsItsPlace) {

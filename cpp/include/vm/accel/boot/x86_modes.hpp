@@ -73,8 +73,9 @@ void set_long_mode(X86SpecialRegs& sregs, const LongModeOptions& options);
 /// ResourceExhausted when the page tables do not fit, OutOfRange.
 void write_long_mode_tables(const std::shared_ptr<mem::GuestMemory>& memory, const LongModeOptions& options);
 
-/// All of it for one vCPU: the next run begins at `rip` in 64-bit mode. Called on the vCPU's thread. The other registers
-/// are 0 but for the stack pointer, and IOPL is 3 at privilege 3. Throws as the above, and what X86State throws.
+/// All of it for one vCPU: the next run begins at `rip` in 64-bit mode. Called on the vCPU's thread. The other
+/// registers are 0 but for the stack pointer, and IOPL is 3 at privilege 3. Throws as the above, and what X86State
+/// throws.
 void enter_long_mode(const std::shared_ptr<mem::GuestMemory>& memory, Vcpu& vcpu, std::uint64_t rip, std::uint64_t rsp,
                      const LongModeOptions& options = {});
 

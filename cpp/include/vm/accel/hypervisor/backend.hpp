@@ -17,6 +17,9 @@
 
 namespace vm::accel {
 
+class DirtyPages;
+class VcpuSaver;
+class VmSaver;
 class ExitPolicy;
 class GuestMemfds;
 class Interrupts;
@@ -72,6 +75,7 @@ class VcpuBackend {
   /// See Vcpu::pre_fault.
   virtual void pre_fault(std::uint64_t paddr, std::uint64_t size);
   virtual GuestDebug* guest_debug() noexcept { return nullptr; }
+  virtual VcpuSaver* saver() noexcept { return nullptr; }
 };
 
 /// One virtual machine. Any thread; calls that change it are serialized by the front.
@@ -100,6 +104,8 @@ class VmBackend {
   virtual X86VmState* x86() noexcept { return nullptr; }
   virtual Capabilities* capabilities() noexcept { return nullptr; }
   virtual GuestMemfds* guest_memfds() noexcept { return nullptr; }
+  virtual DirtyPages* dirty_pages() noexcept { return nullptr; }
+  virtual VmSaver* saver() noexcept { return nullptr; }
 
   /// The slots that the front has added. Here, so that the memory outlives the last vCPU that could touch it.
   SlotTable slots;

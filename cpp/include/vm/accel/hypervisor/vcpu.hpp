@@ -15,6 +15,7 @@
 #include "vm/accel/exits/exit.hpp"
 #include "vm/accel/hypervisor/backend.hpp"
 #include "vm/accel/hypervisor/parked_vcpus.hpp"
+#include "vm/accel/hypervisor/saved_state.hpp"
 #include "vm/accel/hypervisor/watchdog.hpp"
 
 namespace vm::accel {
@@ -106,6 +107,15 @@ class Vcpu {
   template <class Facet>
   class Held;
 
+  /// Completes the last exit and saves everything that the guest can change of this vCPU. Throws InvalidConfig when the
+  /// last exit has to be answered first, NotSupported.
+  std::shared_ptr<const SavedState> save_state();
+  /// See VcpuSaver::prepare; before the first `restore_state` of each state. Throws InvalidConfig, NotSupported.
+  void prepare_state(const std::shared_ptr<const SavedState>& state);
+  /// Puts back the state that was last prepared. An exit that waited for its answer is forgotten; `last_exit` is
+  /// Interrupted.
+  void restore_state();
+
   /// Registers and the like of an x86 vCPU: `vcpu.x86()->regs()`. Throws NotSupported on another architecture.
   Held<X86State> x86();
   /// Interrupts by hand. Throws NotSupported where the hypervisor has none.
@@ -128,6 +138,7 @@ class Vcpu {
   void require_answered(const char* what) const;
   void nudge() noexcept;
   void release() noexcept;
+  VcpuSaver& saver();
 
   const unsigned id_;
   const std::shared_ptr<VmBackend> vm_;
@@ -139,6 +150,9 @@ class Vcpu {
   std::atomic<std::thread::id> owner_;
   std::atomic<std::uint32_t> use_{0};
   std::atomic<bool> parking_{false};
+  std::atomic<std::thread::id> holder_{};  // who made use_ busy
+  unsigned uses_ = 0;                      // how often he holds the right
+  bool running_ = false;                   // the owner is in run
   std::atomic<std::uint32_t> nudging_{0};  // threads that are about to use backend_ without owning the vCPU
   std::atomic<bool> kicked_{false};
   Exit exit_{Interrupted{}};
@@ -149,8 +163,8 @@ class Vcpu {
   std::array<std::atomic<std::uint64_t>, exit_reasons> counts_{};
 };
 
-/// The right to call into the backend: checks the thread, keeps others out, and puts off a `close`. Throws what `Vcpu`
-/// says of wrong threads, InvalidConfig while it is held already.
+/// The right to call into the backend: checks the thread, keeps others out, and puts off a `close`. The owner may hold
+/// it several times. Throws what `Vcpu` says of wrong threads, ClosedError.
 class Vcpu::Use {
  public:
   explicit Use(Vcpu& vcpu);
@@ -161,7 +175,8 @@ class Vcpu::Use {
  private:
   friend class Vcpu;
   struct Taken {};
-  Use(Vcpu& vcpu, Taken) noexcept : vcpu_(&vcpu) {}
+  Use(Vcpu& vcpu, Taken) noexcept : vcpu_(&vcpu) { hold(); }
+  void hold() noexcept;
 
   Vcpu* vcpu_;
 };

@@ -7,10 +7,13 @@
 #include <mutex>
 #include <optional>
 #include <set>
+#include <string>
 #include <vector>
 
 #include "vm/accel/hypervisor/backend.hpp"
+#include "vm/accel/hypervisor/dirty_log.hpp"
 #include "vm/accel/hypervisor/parked_vcpus.hpp"
+#include "vm/accel/hypervisor/saved_state.hpp"
 #include "vm/accel/hypervisor/vcpu.hpp"
 #include "vm/mem/guest/memory.hpp"
 
@@ -47,11 +50,11 @@ class Vm : public std::enable_shared_from_this<Vm> {
   /// later are not in it.
   std::shared_ptr<mem::GuestMemory> memory() const;
 
-  /// The calling thread owns the vCPU; others may run meanwhile. `id` absent: the lowest that no vCPU of this VM had; a
-  /// number is not given twice, because KVM keeps a vCPU as long as its VM. Only the number of a parked vCPU is (see
-  /// Vcpu::park): it comes back with the registers it had, after its last exit was completed; one that nobody answered
-  /// is answered with what is there. Throws InvalidConfig when the number was given, PlatformError when the hypervisor
-  /// refuses.
+  /// The calling thread owns the vCPU, and the VM keeps it until one of them is closed; others may run meanwhile. `id`
+  /// absent: the lowest that no vCPU of this VM had; a number is not given twice, because KVM keeps a vCPU as long as
+  /// its VM. Only the number of a parked vCPU is (see Vcpu::park): it comes back with the registers it had, after its
+  /// last exit was completed; one that nobody answered is answered with what is there. Throws InvalidConfig when the
+  /// number was given, PlatformError when the hypervisor refuses.
   std::shared_ptr<Vcpu> create_vcpu(std::optional<unsigned> id = {});
   /// Those that live and are not closed, by id.
   std::vector<std::shared_ptr<Vcpu>> vcpus() const;
@@ -62,6 +65,8 @@ class Vm : public std::enable_shared_from_this<Vm> {
   std::shared_ptr<Balloon> balloon();
 
   Architecture architecture() const;
+  /// "kvm", "scripted".
+  std::string backend_name() const;
   /// Facets of the backend; they outlive `close`. Throw NotSupported on another architecture, and where the backend
   /// does not offer them.
   std::shared_ptr<X86VmState> x86() const;
@@ -76,8 +81,18 @@ class Vm : public std::enable_shared_from_this<Vm> {
   std::shared_ptr<GuestMemfds> guest_memfds() const;
   /// A device that the hypervisor plays. Throws NotSupported, PlatformError.
   std::shared_ptr<KernelDevice> create_device(KernelDeviceKind kind) const;
-  /// A new, empty VM of the same hypervisor.
-  std::unique_ptr<Vm> create_sibling() const;
+  /// A new VM of the same hypervisor, without memory and vCPUs. Closing the `Hypervisor` does not close it.
+  std::shared_ptr<Vm> create_sibling() const;
+
+  /// Which pages were written. Throws NotSupported.
+  std::shared_ptr<DirtyLog> dirty_log() const;
+  /// This process wrote [paddr, paddr + size), and a restore has to put it back. Throws OutOfRange.
+  void mark_dirty(std::uint64_t paddr, std::uint64_t size);
+  /// Writes guest memory and marks what was written. Throws OutOfRange, AccessViolation; then nothing was written.
+  void write(std::uint64_t paddr, const void* source, std::uint64_t size);
+
+  /// The state of interrupt controllers, timers and the clock; serialize the calls. Throws NotSupported.
+  std::shared_ptr<VmSaver> saver() const;
 
   /// Closes the vCPUs (see Vcpu::close), then the VM. Twice is fine.
   void close() noexcept;
@@ -86,16 +101,18 @@ class Vm : public std::enable_shared_from_this<Vm> {
  private:
   std::shared_ptr<VmBackend> backend() const;
   std::unique_ptr<VcpuBackend> unpark(unsigned id);
+  void slots_changed();
   void check_slot(const VmBackend& backend, const mem::Region& region) const;
 
   const std::shared_ptr<HypervisorBackend> hypervisor_;
   const std::shared_ptr<Watchdog> watchdog_ = std::make_shared<Watchdog>();
   const std::shared_ptr<ParkedVcpus> parked_ = std::make_shared<ParkedVcpus>();
   mutable std::mutex mutex_;
-  std::shared_ptr<VmBackend> backend_;      // guarded by mutex_; null once closed
-  std::vector<std::weak_ptr<Vcpu>> vcpus_;  // guarded by mutex_
-  std::set<unsigned> ids_;                  // guarded by mutex_; of all vCPUs that ever were
-  std::shared_ptr<Balloon> balloon_;        // guarded by mutex_; made when it is asked for
+  std::shared_ptr<VmBackend> backend_;        // guarded by mutex_; null once closed
+  std::shared_ptr<DirtyLog> dirty_log_;       // guarded by mutex_; null where the backend has none
+  std::vector<std::shared_ptr<Vcpu>> vcpus_;  // guarded by mutex_
+  std::set<unsigned> ids_;                    // guarded by mutex_; of all vCPUs that ever were
+  std::shared_ptr<Balloon> balloon_;          // guarded by mutex_; made when it is asked for
 };
 
 }  // namespace vm::accel

@@ -73,12 +73,18 @@ class HostMapping {
   /// All `size` bytes of a memory object of the kernel that is no file (a guest_memfd), shared and writable. Throws
   /// ResourceExhausted, PlatformError.
   static std::shared_ptr<HostMapping> memory_object(UniqueFd fd, std::uint64_t size, const std::string& name);
+  /// [offset, offset + size) of an open file as memory of its own: pages are shared with everybody who maps them until
+  /// they are written, and writes stay here. It costs what is written. The file is longer than that and nobody changes
+  /// it meanwhile: seal a memfd. Throws InvalidConfig, ResourceExhausted, PlatformError.
+  static std::shared_ptr<HostMapping> copy_on_write(int fd, std::uint64_t offset, std::uint64_t size);
 
   std::byte* data() const noexcept { return data_; }
   std::uint64_t size() const noexcept { return size_; }
   bool writable() const noexcept { return writable_; }
   /// The memfd's or the file's descriptor, or -1. Valid as long as this object.
   int fd() const noexcept { return fd_.get(); }
+  /// True for memory made by `copy_on_write`: what was not written yet comes from elsewhere.
+  bool copied_on_write() const noexcept { return copied_on_write_; }
   /// Where in that file `data()` lies.
   std::uint64_t file_offset() const noexcept { return file_offset_; }
   /// What `discard` works on multiples of: the size of a page; 0 where pages cannot be given back. They can where the
@@ -111,6 +117,7 @@ class HostMapping {
   bool writable_;
   UniqueFd fd_;
   std::uint64_t file_offset_;
+  bool copied_on_write_;
   PageFiller* filler_ = nullptr;
   std::uint64_t discard_unit_ = 0;
 };
