@@ -37,10 +37,11 @@ void add(std::atomic<std::uint64_t>& sum, Clock::duration time) noexcept {
 }  // namespace
 
 Vcpu::Vcpu(unsigned id, std::unique_ptr<VcpuBackend> backend, std::shared_ptr<VmBackend> vm,
-           std::shared_ptr<Watchdog> watchdog)
+           std::shared_ptr<Watchdog> watchdog, std::shared_ptr<ParkedVcpus> parked)
     : id_(id),
       vm_(std::move(vm)),
       watchdog_(std::move(watchdog)),
+      parked_(std::move(parked)),
       backend_(std::move(backend)),
       entry_(*backend_),
       owner_(std::this_thread::get_id()),
@@ -84,7 +85,14 @@ void Vcpu::release() noexcept {
   if (!use_.compare_exchange_strong(expected, gone, std::memory_order_seq_cst)) return;
   while (nudging_.load(std::memory_order_seq_cst) != 0) std::this_thread::yield();
   if (watched_) watchdog_->remove(entry_);
+  if (parking_.load(std::memory_order_relaxed)) parked_->put(id_, std::move(backend_));  // written before `closing`
   backend_.reset();
+}
+
+void Vcpu::park() noexcept {
+  if (closed()) return;
+  parking_.store(true, std::memory_order_relaxed);  // before `closing` is set, with release
+  close();
 }
 
 void Vcpu::close() noexcept {
@@ -177,7 +185,7 @@ void Vcpu::enter_until_exit(const RunOptions& options) {
     }
     if (backend_->enter(exit_)) break;
     if ((use_.load(std::memory_order_acquire) & closing) != 0)
-      throw ClosedError(name_of(id_) + " was closed while it was running");
+      throw ClosedError(name_of(id_) + " was closed or parked while it was running");
     if (kicked_.exchange(false, std::memory_order_seq_cst)) {
       interrupt_with(Interrupted{});
       break;
@@ -231,6 +239,14 @@ void Vcpu::complete() {
   const Use use(*this);
   require_answered("complete");
   backend_->complete();
+}
+
+void Vcpu::pre_fault(std::uint64_t paddr, std::uint64_t size) {
+  const Use use(*this);
+  const std::uint64_t page = vm_->page_size();
+  if (paddr % page != 0 || size % page != 0)
+    throw InvalidConfig("pre_fault takes whole pages, got " + hex(size) + " bytes at " + hex(paddr));
+  backend_->pre_fault(paddr, size);
 }
 
 std::array<std::uint64_t, exit_reasons> Vcpu::exit_counts() const noexcept {

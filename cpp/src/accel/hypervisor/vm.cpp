@@ -6,7 +6,9 @@
 #include <utility>
 
 #include "facet.hpp"
+#include "vm/accel/hypervisor/balloon.hpp"
 #include "vm/accel/hypervisor/exit_policy.hpp"
+#include "vm/accel/hypervisor/guest_memfds.hpp"
 #include "vm/accel/hypervisor/interrupts.hpp"
 #include "vm/accel/hypervisor/io_events.hpp"
 #include "vm/accel/hypervisor/kernel_device.hpp"
@@ -161,13 +163,43 @@ std::shared_ptr<Vcpu> Vm::create_vcpu(std::optional<unsigned> id) {
   vcpus_.erase(std::remove_if(vcpus_.begin(), vcpus_.end(), [](const auto& old) { return old->closed(); }),
                vcpus_.end());
   unsigned number = id.value_or(0);
-  if (id && ids_.count(*id) != 0) throw InvalidConfig("this VM has had a vCPU " + std::to_string(*id) + " already");
   while (!id && ids_.count(number) != 0) ++number;
-  auto vcpu = std::make_shared<Vcpu>(number, backend_->create_vcpu(number, backend_), backend_, watchdog_);
+  std::unique_ptr<VcpuBackend> found = ids_.count(number) == 0 ? nullptr : unpark(number);
+  if (!found) found = backend_->create_vcpu(number, backend_);
+  auto vcpu = std::make_shared<Vcpu>(number, std::move(found), backend_, watchdog_, parked_);
+  parked_->expect(number);
   ids_.insert(number);
   vcpus_.push_back(vcpu);
   if (dirty_log_) dirty_log_->vcpu_added();
   return vcpu;
+}
+
+std::unique_ptr<VcpuBackend> Vm::unpark(unsigned id) {
+  std::unique_ptr<VcpuBackend> vcpu = parked_->take(id);
+  if (!vcpu) {
+    throw InvalidConfig("this VM has had a vCPU " + std::to_string(id) +
+                        " already, and only a parked one can be had again; park it instead of closing it");
+  }
+  try {
+    vcpu->attach();
+    vcpu->complete();  // else the next run would still write its result into registers that were set meanwhile
+  } catch (...) {
+    parked_->put(id, std::move(vcpu));
+    throw;
+  }
+  return vcpu;
+}
+
+std::vector<unsigned> Vm::parked() const {
+  if (closed()) throw ClosedError("the VM is closed");
+  return parked_->ids();
+}
+
+std::shared_ptr<Balloon> Vm::balloon() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (!backend_) throw ClosedError("the VM is closed");
+  if (!balloon_) balloon_ = std::make_shared<Balloon>(weak_from_this(), backend_->page_size());
+  return balloon_;
 }
 
 std::vector<std::shared_ptr<Vcpu>> Vm::vcpus() const {
@@ -201,6 +233,10 @@ std::shared_ptr<ExitPolicy> Vm::exit_policy() const {
   return facet_of(backend(), &VmBackend::exit_policy, "this hypervisor has no choice of what exits");
 }
 
+std::shared_ptr<GuestMemfds> Vm::guest_memfds() const {
+  return facet_of(backend(), &VmBackend::guest_memfds, "this hypervisor keeps no memory of its own for guests");
+}
+
 std::shared_ptr<KernelDevice> Vm::create_device(KernelDeviceKind kind) const { return backend()->create_device(kind); }
 
 std::shared_ptr<X86VmState> Vm::x86() const {
@@ -231,6 +267,7 @@ void Vm::close() noexcept {
     dirty_log.swap(dirty_log_);
   }
   for (const std::shared_ptr<Vcpu>& vcpu : vcpus) vcpu->close();
+  parked_->close();
 }
 
 bool Vm::closed() const noexcept {

@@ -88,6 +88,15 @@ void KvmVcpu::reply(const Exit& exit, const std::byte* data) { write_reply(area(
 
 void KvmVcpu::refuse(const Exit& /*exit*/) { area().msr.error = 1; }
 
+void KvmVcpu::pre_fault(std::uint64_t paddr, std::uint64_t size) {
+  vm_->require(KVM_CAP_PRE_FAULT_MEMORY, "KVM_CAP_PRE_FAULT_MEMORY");
+  PreFaultMemory request{};
+  request.gpa = paddr;
+  request.size = size;
+  // It comes back early for a signal, with what is left.
+  while (request.size > 0) checked_ioctl(fd_.get(), pre_fault_memory, &request, "KVM_PRE_FAULT_MEMORY");
+}
+
 bool KvmVcpu::enter_and_return() {
   signal_.send();  // nobody is inside, so this only sets the flag
   const int result = run_guest();

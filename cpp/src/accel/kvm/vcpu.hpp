@@ -51,6 +51,7 @@ class KvmVcpu final : public VcpuBackend {
   }
   Capabilities* capabilities() noexcept override { return &capabilities_; }
   KernelStatistics* kernel_statistics() noexcept override { return &kernel_statistics_; }
+  void pre_fault(std::uint64_t paddr, std::uint64_t size) override;
 
   const KvmVm& vm() const noexcept { return *vm_; }
   /// What the last exit left of the registers in the shared area is not true any more.

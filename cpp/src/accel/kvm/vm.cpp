@@ -56,6 +56,7 @@ std::size_t KvmVm::max_slots() const noexcept {
 }
 
 void KvmVm::set_region(const MemorySlot& slot, std::uint64_t size) {
+  if (size != 0 && guest_memfds_.holds(slot)) return guest_memfds_.add_slot(slot);
   kvm_userspace_memory_region region{};
   region.slot = slot.id;
   if (slot.flags.read_only) region.flags |= KVM_MEM_READONLY;
@@ -76,7 +77,9 @@ void KvmVm::remove_slot(const MemorySlot& slot) { set_region(slot, 0); }
 
 void KvmVm::change_slot(const MemorySlot& before, const MemorySlot& after) {
   // The kernel moves a slot and switches dirty logging in place, but a slot is read-only from birth.
-  if (before.flags.read_only == after.flags.read_only) return set_region(after, after.size);
+  // One over a guest_memfd cannot be changed at all.
+  if (before.flags.read_only == after.flags.read_only && !guest_memfds_.holds(before))
+    return set_region(after, after.size);
   remove_slot(before);
   try {
     add_slot(after);

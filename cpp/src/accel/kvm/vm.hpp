@@ -7,6 +7,7 @@
 
 #include "capability_set.hpp"
 #include "dirty_pages.hpp"
+#include "guest_memfds.hpp"
 #include "interrupts.hpp"
 #include "io_events.hpp"
 #include "kernel_statistics.hpp"
@@ -55,6 +56,7 @@ class KvmVm final : public VmBackend {
 #endif
   Capabilities* capabilities() noexcept override { return &capabilities_; }
   KernelStatistics* kernel_statistics() noexcept override { return &kernel_statistics_; }
+  GuestMemfds* guest_memfds() noexcept override { return &guest_memfds_; }
 
   DirtyPages* dirty_pages() noexcept override { return &dirty_; }
 #if defined(__x86_64__)
@@ -99,6 +101,7 @@ class KvmVm final : public VmBackend {
   CapabilitySet capabilities_;
   KvmStatistics kernel_statistics_{fd_.get(), fd_.get()};
   KvmDirtyPages dirty_{*this};
+  KvmGuestMemfds guest_memfds_{*this};
 };
 
 }  // namespace vm::accel::kvm

@@ -129,7 +129,9 @@ std::shared_ptr<HostMapping> HostMapping::anonymous(std::uint64_t size, HugePage
 
   const std::uint64_t offset = transparent ? aligned_offset(pages, transparent_alignment) : 0;
   if (transparent) advise_huge(pages.at(offset), size, huge_pages);
-  return std::make_shared<HostMapping>(Parts{std::move(pages), offset, size, true, UniqueFd(), 0});
+  auto mapping = std::make_shared<HostMapping>(Parts{std::move(pages), offset, size, true, UniqueFd(), 0});
+  mapping->discard_unit_ = reserved ? reserved_page_size(huge_pages) : page_size();
+  return mapping;
 }
 
 std::shared_ptr<HostMapping> HostMapping::zeros(std::uint64_t size) {
@@ -162,7 +164,9 @@ std::shared_ptr<HostMapping> HostMapping::memfd(std::uint64_t size, const std::s
   if (!pages && reserved) throw_no_reserved_pages(size, huge_pages, code);
   if (!pages) throw_no_memory(size, "a memfd", code);
   if (transparent) advise_huge(pages.at(0), size, huge_pages);
-  return std::make_shared<HostMapping>(Parts{std::move(pages), 0, size, true, std::move(fd), 0});
+  auto mapping = std::make_shared<HostMapping>(Parts{std::move(pages), 0, size, true, std::move(fd), 0});
+  mapping->discard_unit_ = reserved ? reserved_page_size(huge_pages) : page_size();
+  return mapping;
 }
 
 std::shared_ptr<HostMapping> HostMapping::file(UniqueFd fd, std::uint64_t offset, std::uint64_t size, bool writable,
@@ -179,6 +183,16 @@ std::shared_ptr<HostMapping> HostMapping::file(UniqueFd fd, std::uint64_t offset
   if (!pages && !writable && code == ENODEV) pages = map_pages(length, protection, MAP_PRIVATE, fd.get(), start, code);
   if (!pages) throw_system_error("cannot map " + hex(size) + " bytes of " + path + " at offset " + hex(offset), code);
   return std::make_shared<HostMapping>(Parts{std::move(pages), offset - start, size, writable, std::move(fd), offset});
+}
+
+std::shared_ptr<HostMapping> HostMapping::memory_object(UniqueFd fd, std::uint64_t size, const std::string& name) {
+  check_size(size, "a memory object");
+  int code = 0;
+  auto pages = map_pages(size, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0, code);
+  if (!pages) throw_no_memory(size, name.c_str(), code);
+  auto mapping = std::make_shared<HostMapping>(Parts{std::move(pages), 0, size, true, std::move(fd), 0});
+  mapping->discard_unit_ = page_size();
+  return mapping;
 }
 
 std::shared_ptr<HostMapping> HostMapping::copy_on_write(int fd, std::uint64_t offset, std::uint64_t size) {

@@ -25,6 +25,7 @@ PYBIND11_MODULE(_accel, module, pybind11::mod_gil_not_used()) {
   bind_interrupts(module);
   bind_io_events(module);
   bind_exit_policy(module);
+  bind_balloon(module);
   VcpuType vcpu = bind_vcpu(module);
   add_x86_registers(vcpu);
   add_x86_msrs(vcpu);
@@ -32,12 +33,14 @@ PYBIND11_MODULE(_accel, module, pybind11::mod_gil_not_used()) {
   add_state(vcpu);
   add_monitor(vcpu);
   add_vcpu_interrupts(vcpu);
+  add_hotplug(vcpu);
   VmType vm = bind_vm(module);
   add_vm_state(vm);
   add_interrupts(vm);
   add_io_events(vm);
   add_exit_policy(vm);
   add_monitor(vm);
+  add_balloon(vm);
   HypervisorType hypervisor = bind_hypervisor(module);
   add_hypervisor_state(hypervisor);
   bind_scripted(module);

@@ -84,8 +84,9 @@ VmType bind_vm(py::module_& module) {
           },
           "id"_a = py::none(),
           "Create a processor that belongs to the calling thread.\n\n"
-          "``id``: its number; absent, the lowest that no vCPU of this VM had. Raises InvalidConfig when the number "
-          "was given before, PlatformError when the hypervisor refuses it.")
+          "``id``: its number; absent, the lowest that no vCPU of this VM had. The number of a parked vCPU brings that "
+          "one back, with the registers it had. Others may run meanwhile. Raises InvalidConfig when the number was "
+          "given before, PlatformError when the hypervisor refuses it.")
       .def_property_readonly("vcpus", &Vm::vcpus, "The processors that are not closed, by id.")
       .def_property_readonly(
           "architecture", [](const Vm& self) { return architecture_name(self.architecture()); },

@@ -10,12 +10,15 @@ from . import (
     devices,
     exits,
     gdb,
+    iommu,
     kvm,
     monitor,
     pinning,
     stats,
 )
 from ._accel import (
+    Balloon,
+    BalloonStats,
     Breakpoint,
     CoalescedZone,
     CpuidEntry,
@@ -134,6 +137,8 @@ from .pinning import (
 
 __all__ = [
     "Backend",
+    "Balloon",
+    "BalloonStats",
     "Breakpoint",
     "BusLock",
     "CoalescedZone",
@@ -234,6 +239,7 @@ __all__ = [
     "devices",
     "exits",
     "gdb",
+    "iommu",
     "kvm",
     "monitor",
     "msr_name",

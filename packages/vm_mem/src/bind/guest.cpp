@@ -151,6 +151,29 @@ bool contains(const GuestMemory& memory, const py::int_& paddr) {
   return table->find(address) != nullptr;
 }
 
+void discard(GuestMemory& memory, Unsigned paddr, Unsigned size) {
+  const py::gil_scoped_release release;
+  memory.discard(paddr.value, size.value);
+}
+
+void populate(GuestMemory& memory, Unsigned paddr, Unsigned size) {
+  const py::gil_scoped_release release;
+  const TouchGuard touching(memory);
+  memory.populate(paddr.value, size.value);
+}
+
+std::uint64_t resident(const GuestMemory& memory, const std::optional<Unsigned>& paddr,
+                       const std::optional<Unsigned>& size) {
+  if (paddr.has_value() != size.has_value())
+    throw vm::InvalidConfig("resident takes paddr and size together, or neither for all of the memory");
+  const py::gil_scoped_release release;
+  if (paddr) return memory.resident(paddr->value, size->value);
+  std::uint64_t bytes = 0;
+  const auto table = memory.table();
+  for (const Region& region : table->regions()) bytes += memory.resident(region.base, region.size);
+  return bytes;
+}
+
 void save(const GuestMemory& memory, const Path& path, const std::string& format, const py::object& progress) {
   const vm::mem::ImageFormat wanted = vm::mem::parse_image_format(format);
   const auto report = [&progress](std::uint64_t done, std::uint64_t total) {
@@ -291,6 +314,9 @@ void bind_memory(py::module_& module) {
   type.def("read", &read, "paddr"_a, "size"_a, docs::read)
       .def("write", &write, "paddr"_a, "buffer"_a, docs::write)
       .def("view", &view, "paddr"_a, "size"_a, "dtype"_a = "u1", docs::view)
+      .def("discard", &discard, "paddr"_a, "size"_a, docs::discard)
+      .def("populate", &populate, "paddr"_a, "size"_a, docs::populate)
+      .def("resident", &resident, "paddr"_a = py::none(), "size"_a = py::none(), docs::resident)
       .def("add", &GuestMemory::add, "other"_a, docs::add)
       .def("save", &save, "path"_a, "format"_a = "raw", py::kw_only(), "progress"_a = py::none(), docs::save)
       .def("fileno", &GuestMemory::fd, docs::fileno)

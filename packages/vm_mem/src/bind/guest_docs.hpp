@@ -81,6 +81,30 @@ one region, InvalidConfig for a dtype that does not fit or holds Python objects.
 b'\x07\x00\x00\x00'
 )";
 
+inline constexpr const char* discard = R"(Give the pages of a range back to the host: they read as zeros afterwards.
+
+For everybody who shares them, also while a guest runs; they cost nothing until they are touched again. Raises
+OutOfRange, AccessViolation for read-only memory, NotSupported for memory whose bytes live in a file or come from a page
+source, InvalidConfig for parts of pages; then nothing changed.
+
+>>> memory = GuestMemory.anonymous(8192)
+>>> memory.write(0, b"secret")
+>>> memory.discard(0, 4096)
+>>> memory.read(0, 6) == bytes(6)
+True
+)";
+
+inline constexpr const char* populate = R"(Have the host put pages under a range, so that no touch has to wait for them.
+
+Changes no bytes. Raises OutOfRange, AccessViolation, NotSupported (before Linux 5.14), ResourceExhausted.
+)";
+
+inline constexpr const char* resident = R"(Bytes of a range, or of all of the memory, that are in the host's memory now.
+
+Whole pages, as mincore(2) sees them: of a memfd whoever touched them, of anonymous memory also those that were only
+read. Raises OutOfRange.
+)";
+
 inline constexpr const char* add = R"(Add the regions of ``other``, sharing its memory.
 
 Raises InvalidConfig when regions overlap; then nothing changed. ``other`` may be closed afterwards.

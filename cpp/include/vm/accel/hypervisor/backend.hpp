@@ -21,6 +21,7 @@ class DirtyPages;
 class VcpuSaver;
 class VmSaver;
 class ExitPolicy;
+class GuestMemfds;
 class Interrupts;
 class IoEvents;
 class KernelDevice;
@@ -73,6 +74,8 @@ class VcpuBackend {
   virtual VcpuState* state() noexcept { return nullptr; }
   virtual Capabilities* capabilities() noexcept { return nullptr; }
   virtual KernelStatistics* kernel_statistics() noexcept { return nullptr; }
+  /// See Vcpu::pre_fault.
+  virtual void pre_fault(std::uint64_t paddr, std::uint64_t size);
   virtual GuestDebug* guest_debug() noexcept { return nullptr; }
   virtual VcpuSaver* saver() noexcept { return nullptr; }
 };
@@ -103,6 +106,7 @@ class VmBackend {
   virtual X86VmState* x86() noexcept { return nullptr; }
   virtual Capabilities* capabilities() noexcept { return nullptr; }
   virtual KernelStatistics* kernel_statistics() noexcept { return nullptr; }
+  virtual GuestMemfds* guest_memfds() noexcept { return nullptr; }
   virtual DirtyPages* dirty_pages() noexcept { return nullptr; }
   virtual VmSaver* saver() noexcept { return nullptr; }
 

@@ -14,6 +14,7 @@
 
 #include "vm/accel/exits/exit.hpp"
 #include "vm/accel/hypervisor/backend.hpp"
+#include "vm/accel/hypervisor/parked_vcpus.hpp"
 #include "vm/accel/hypervisor/saved_state.hpp"
 #include "vm/accel/hypervisor/watchdog.hpp"
 
@@ -35,13 +36,13 @@ struct RunOptions {
 };
 
 /// A vCPU belongs to a thread, the one that created it until another calls `attach`: KVM wants that, HVF enforces it.
-/// Only that thread may call anything but `id`, `kick`, `attach`, `close`, `closed`, `owner_tid`, `measure` and the
-/// counts, which any thread may. Calls from a wrong thread throw AccessViolation and change nothing.
+/// Only that thread may call anything but `id`, `kick`, `attach`, `park`, `close`, `closed`, `owner_tid`, `measure` and
+/// the counts, which any thread may. Calls from a wrong thread throw AccessViolation and change nothing.
 class Vcpu {
  public:
-  /// For Vm. `watchdog` and `vm` live as long as this object.
+  /// For Vm. `watchdog` and `vm` live as long as this object; `parked` is where `park` leaves the backend.
   Vcpu(unsigned id, std::unique_ptr<VcpuBackend> backend, std::shared_ptr<VmBackend> vm,
-       std::shared_ptr<Watchdog> watchdog);
+       std::shared_ptr<Watchdog> watchdog, std::shared_ptr<ParkedVcpus> parked);
   Vcpu(const Vcpu&) = delete;
   Vcpu& operator=(const Vcpu&) = delete;
   ~Vcpu();
@@ -83,6 +84,16 @@ class Vcpu {
 
   /// Releases the vCPU; one that is running comes back with ClosedError first. Twice is fine.
   void close() noexcept;
+  /// Has the hypervisor enter [paddr, paddr + size) in its page tables for this vCPU, so that the guest's first touches
+  /// cost no fault; what has no memory yet gets it. Throws InvalidConfig for parts of pages, NotSupported naming
+  /// KVM_CAP_PRE_FAULT_MEMORY (Linux 6.11, and a processor whose second paging level KVM uses), PlatformError where
+  /// there is no slot; then some of it may be entered.
+  void pre_fault(std::uint64_t paddr, std::uint64_t size);
+
+  /// Takes the processor out of the machine: closes this object as `close` does, but keeps what the hypervisor has of
+  /// the vCPU, so that Vm::create_vcpu can hand out its number again. (KVM gives a number once: a vCPU lives as long as
+  /// its VM.) Any thread; nothing happens when it is closed already.
+  void park() noexcept;
   bool closed() const noexcept { return (use_.load(std::memory_order_acquire) & (closing | gone)) != 0; }
 
   /// How often `run` returned for each reason, in the order of `Exit`.
@@ -140,12 +151,14 @@ class Vcpu {
   const unsigned id_;
   const std::shared_ptr<VmBackend> vm_;
   const std::shared_ptr<Watchdog> watchdog_;
+  const std::shared_ptr<ParkedVcpus> parked_;
   std::unique_ptr<VcpuBackend> backend_;  // goes before vm_
   Watchdog::Entry entry_;
   bool watched_ = false;
   std::atomic<std::thread::id> owner_;
   std::atomic<int> owner_tid_;
   std::atomic<std::uint32_t> use_{0};
+  std::atomic<bool> parking_{false};
   std::atomic<std::thread::id> holder_{};  // who made use_ busy
   unsigned uses_ = 0;                      // how often he holds the right
   bool running_ = false;                   // the owner is in run

@@ -12,14 +12,17 @@
 
 #include "vm/accel/hypervisor/backend.hpp"
 #include "vm/accel/hypervisor/dirty_log.hpp"
+#include "vm/accel/hypervisor/parked_vcpus.hpp"
 #include "vm/accel/hypervisor/saved_state.hpp"
 #include "vm/accel/hypervisor/vcpu.hpp"
 #include "vm/mem/guest/memory.hpp"
 
 namespace vm::accel {
 
+class Balloon;
+
 /// Any thread may call anything at once. Every method but `close` and `closed` throws ClosedError after `close`.
-class Vm {
+class Vm : public std::enable_shared_from_this<Vm> {
  public:
   /// For Hypervisor.
   Vm(std::shared_ptr<HypervisorBackend> hypervisor, std::shared_ptr<VmBackend> backend);
@@ -47,12 +50,19 @@ class Vm {
   /// later are not in it.
   std::shared_ptr<mem::GuestMemory> memory() const;
 
-  /// The calling thread owns the vCPU, and the VM keeps it until one of them is closed. `id` absent: the lowest that no
-  /// vCPU of this VM had; a number is not given twice, because KVM keeps a vCPU as long as its VM. Throws InvalidConfig
-  /// when the number was given, PlatformError when the hypervisor refuses.
+  /// The calling thread owns the vCPU, and the VM keeps it until one of them is closed; others may run meanwhile. `id`
+  /// absent: the lowest that no vCPU of this VM had; a number is not given twice, because KVM keeps a vCPU as long as
+  /// its VM. Only the number of a parked vCPU is (see Vcpu::park): it comes back with the registers it had, after its
+  /// last exit was completed; one that nobody answered is answered with what is there. Throws InvalidConfig when the
+  /// number was given, PlatformError when the hypervisor refuses.
   std::shared_ptr<Vcpu> create_vcpu(std::optional<unsigned> id = {});
   /// Those that live and are not closed, by id.
   std::vector<std::shared_ptr<Vcpu>> vcpus() const;
+  /// The numbers of the parked ones, ascending.
+  std::vector<unsigned> parked() const;
+
+  /// What takes memory from the guest and gives it back.
+  std::shared_ptr<Balloon> balloon();
 
   Architecture architecture() const;
   /// "kvm", "scripted".
@@ -69,6 +79,7 @@ class Vm {
   std::shared_ptr<X86Irqchip> x86_irqchip() const;
   std::shared_ptr<IoEvents> io_events() const;
   std::shared_ptr<ExitPolicy> exit_policy() const;
+  std::shared_ptr<GuestMemfds> guest_memfds() const;
   /// A device that the hypervisor plays. Throws NotSupported, PlatformError.
   std::shared_ptr<KernelDevice> create_device(KernelDeviceKind kind) const;
   /// A new VM of the same hypervisor, without memory and vCPUs. Closing the `Hypervisor` does not close it.
@@ -90,16 +101,19 @@ class Vm {
 
  private:
   std::shared_ptr<VmBackend> backend() const;
+  std::unique_ptr<VcpuBackend> unpark(unsigned id);
   void slots_changed();
   void check_slot(const VmBackend& backend, const mem::Region& region) const;
 
   const std::shared_ptr<HypervisorBackend> hypervisor_;
   const std::shared_ptr<Watchdog> watchdog_ = std::make_shared<Watchdog>();
+  const std::shared_ptr<ParkedVcpus> parked_ = std::make_shared<ParkedVcpus>();
   mutable std::mutex mutex_;
   std::shared_ptr<VmBackend> backend_;        // guarded by mutex_; null once closed
   std::shared_ptr<DirtyLog> dirty_log_;       // guarded by mutex_; null where the backend has none
   std::vector<std::shared_ptr<Vcpu>> vcpus_;  // guarded by mutex_
   std::set<unsigned> ids_;                    // guarded by mutex_; of all vCPUs that ever were
+  std::shared_ptr<Balloon> balloon_;          // guarded by mutex_; made when it is asked for
 };
 
 }  // namespace vm::accel

@@ -70,6 +70,9 @@ class HostMapping {
   static std::shared_ptr<HostMapping> file(UniqueFd fd, std::uint64_t offset, std::uint64_t size, bool writable,
                                            const std::string& path);
 
+  /// All `size` bytes of a memory object of the kernel that is no file (a guest_memfd), shared and writable. Throws
+  /// ResourceExhausted, PlatformError.
+  static std::shared_ptr<HostMapping> memory_object(UniqueFd fd, std::uint64_t size, const std::string& name);
   /// [offset, offset + size) of an open file as memory of its own: pages are shared with everybody who maps them until
   /// they are written, and writes stay here. It costs what is written. The file is longer than that and nobody changes
   /// it meanwhile: seal a memfd. Throws InvalidConfig, ResourceExhausted, PlatformError.
@@ -84,6 +87,17 @@ class HostMapping {
   bool copied_on_write() const noexcept { return copied_on_write_; }
   /// Where in that file `data()` lies.
   std::uint64_t file_offset() const noexcept { return file_offset_; }
+  /// What `discard` works on multiples of: the size of a page; 0 where pages cannot be given back. They can where the
+  /// bytes live nowhere else: in anonymous memory and memfds, not in files.
+  std::uint64_t discard_unit() const noexcept { return discard_unit_; }
+  /// Gives the pages of [offset, offset + size), which lies in the mapping and on multiples of `discard_unit`, back to
+  /// the kernel; they read as zeros from now on, for everybody who shares them. Throws PlatformError, NotSupported.
+  void discard(std::uint64_t offset, std::uint64_t size);
+  /// Has the kernel put a page of its own under every byte of [offset, offset + size), which lies in the mapping,
+  /// without changing it. Throws NotSupported before Linux 5.14, ResourceExhausted, PlatformError.
+  void populate(std::uint64_t offset, std::uint64_t size);
+  /// Bytes of the pages of [offset, offset + size), which lies in the mapping, that are in memory now (mincore(2)).
+  std::uint64_t resident(std::uint64_t offset, std::uint64_t size) const;
   /// Who fills missing pages on first touch, or nullptr when there is nothing to fill.
   PageFiller* filler() const noexcept { return filler_; }
   /// For the filler itself, before anybody else sees the mapping; it must live as long as the mapping can be touched.
@@ -105,6 +119,7 @@ class HostMapping {
   std::uint64_t file_offset_;
   bool copied_on_write_;
   PageFiller* filler_ = nullptr;
+  std::uint64_t discard_unit_ = 0;
 };
 
 }  // namespace vm::mem

@@ -104,6 +104,20 @@ class GuestMemory {
   /// Adds the regions of `other`, sharing their host memory. Throws InvalidConfig on an overlap; then nothing changed.
   void add(const GuestMemory& other);
 
+  /// Gives the pages of [paddr, paddr + size) back to the host: they read as zeros from now on, for everybody who
+  /// shares them, and cost nothing until they are touched again. Safe while a guest runs. Throws OutOfRange naming the
+  /// hole, AccessViolation naming the read-only region, NotSupported naming a region whose bytes live in a file or come
+  /// from a page source (LazyMemory::discard forgets those), InvalidConfig for a part of a page; then nothing changed.
+  void discard(std::uint64_t paddr, std::uint64_t size);
+  /// Throws what `discard` would, and changes nothing.
+  void require_discardable(std::uint64_t paddr, std::uint64_t size) const;
+  /// Has the host put pages under [paddr, paddr + size), so that no touch has to wait for them; changes no bytes.
+  /// Throws OutOfRange, AccessViolation, NotSupported (before Linux 5.14), ResourceExhausted, PlatformError.
+  void populate(std::uint64_t paddr, std::uint64_t size);
+  /// Bytes of the pages of [paddr, paddr + size) that are in the host's memory now, as mincore(2) sees it: of a memfd
+  /// whoever touched them, of anonymous memory also those that were only read. Throws OutOfRange, PlatformError.
+  std::uint64_t resident(std::uint64_t paddr, std::uint64_t size) const;
+
   /// Writes all regions to a new file; what was at `path` is replaced only once the new file is complete. Blocks of
   /// zeros become holes; `automatic` means raw. Raw files begin at guest-physical address 0 and forget which addresses
   /// had no memory. An ELF core keeps the CPU notes. Not a snapshot: what is written meanwhile may or may not be in the
