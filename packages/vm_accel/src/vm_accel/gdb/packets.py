@@ -55,7 +55,7 @@ class PacketReader:
     """Cuts a stream of bytes into what gdb means by it; keeps at most one packet in memory.
 
     >>> reader = PacketReader()
-    >>> list(reader.feed(b"+$m10,4#8e"))
+    >>> list(reader.feed(b"+$m10,4#2e"))
     [Acknowledged(ok=True), Packet(data=b'm10,4')]
     """
 
