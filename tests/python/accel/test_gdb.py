@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -54,8 +55,16 @@ def drive(server: GdbServer, *commands: str) -> str:
     target = address if isinstance(address, str) else f"{address[0]}:{address[1]}"
     script = ["set pagination off", "set confirm off", f"target remote {target}", *commands]
     arguments = [str(GDB), "-nx", "-batch", *(word for line in script for word in ("-ex", line))]
+    # What is preloaded for this process (a sanitizer's runtime) is not for gdb.
+    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
     done = subprocess.run(
-        arguments, capture_output=True, text=True, timeout=DEADLINE, stdin=subprocess.DEVNULL, check=False
+        arguments,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        stdin=subprocess.DEVNULL,
+        env=environment,
+        check=False,
     )
     return done.stdout + done.stderr
 
