@@ -89,9 +89,9 @@ void create_device(const char* what, Arguments... arguments) {
 std::vector<kvm_irqchip> KvmX86VmSaver::read_irqchips() const {
   if (vm_.capability(KVM_CAP_IRQCHIP) <= 0) return {};
   std::vector<kvm_irqchip> chips;
-  for (const unsigned id : {KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, KVM_IRQCHIP_IOAPIC}) {
+  for (const int id : {KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, KVM_IRQCHIP_IOAPIC}) {
     kvm_irqchip chip{};
-    chip.chip_id = id;
+    chip.chip_id = static_cast<decltype(chip.chip_id)>(id);
     if (!read_device(vm_.fd(), KVM_GET_IRQCHIP, chip, "KVM_GET_IRQCHIP")) return {};
     chips.push_back(chip);
   }
