@@ -1,5 +1,5 @@
 // Linux: mmap, memfd_create, hugetlb and file seals.
-#include "vm/mem/guest/mapping.hpp"
+#include "vm/mem/pages/mapping.hpp"
 
 #include <fcntl.h>
 #include <linux/memfd.h>
@@ -11,10 +11,11 @@
 #include <cerrno>
 #include <utility>
 
-#include "mem/guest/file.hpp"
-#include "mem/guest/huge_pages.hpp"
+#include "mem/pages/huge_pages.hpp"
+#include "mem/pages/system_error.hpp"
 #include "vm/core/address.hpp"
 #include "vm/core/error.hpp"
+#include "vm/mem/pages/host_page.hpp"
 
 namespace vm::mem {
 
@@ -37,13 +38,11 @@ unsigned huge_size_flags(HugePages kind) noexcept {
   return 0;
 }
 
-std::uint64_t page_size() noexcept { return static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE)); }
-
 /// What offset and length of a mapping of this file must be multiples of.
 std::uint64_t file_granularity(int fd) noexcept {
   struct statfs facts = {};
   const bool huge = ::fstatfs(fd, &facts) == 0 && static_cast<unsigned long>(facts.f_type) == hugetlbfs_magic;
-  return huge ? static_cast<std::uint64_t>(facts.f_bsize) : page_size();
+  return huge ? static_cast<std::uint64_t>(facts.f_bsize) : host_page_size();
 }
 
 void check_size(std::uint64_t size, const char* what) {
@@ -130,7 +129,7 @@ std::shared_ptr<HostMapping> HostMapping::anonymous(std::uint64_t size, HugePage
   const std::uint64_t offset = transparent ? aligned_offset(pages, transparent_alignment) : 0;
   if (transparent) advise_huge(pages.at(offset), size, huge_pages);
   auto mapping = std::make_shared<HostMapping>(Parts{std::move(pages), offset, size, true, UniqueFd(), 0});
-  mapping->discard_unit_ = reserved ? reserved_page_size(huge_pages) : page_size();
+  mapping->discard_unit_ = reserved ? reserved_page_size(huge_pages) : host_page_size();
   return mapping;
 }
 
@@ -165,7 +164,7 @@ std::shared_ptr<HostMapping> HostMapping::memfd(std::uint64_t size, const std::s
   if (!pages) throw_no_memory(size, "a memfd", code);
   if (transparent) advise_huge(pages.at(0), size, huge_pages);
   auto mapping = std::make_shared<HostMapping>(Parts{std::move(pages), 0, size, true, std::move(fd), 0});
-  mapping->discard_unit_ = reserved ? reserved_page_size(huge_pages) : page_size();
+  mapping->discard_unit_ = reserved ? reserved_page_size(huge_pages) : host_page_size();
   return mapping;
 }
 
@@ -191,7 +190,7 @@ std::shared_ptr<HostMapping> HostMapping::memory_object(UniqueFd fd, std::uint64
   auto pages = map_pages(size, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0, code);
   if (!pages) throw_no_memory(size, name.c_str(), code);
   auto mapping = std::make_shared<HostMapping>(Parts{std::move(pages), 0, size, true, std::move(fd), 0});
-  mapping->discard_unit_ = page_size();
+  mapping->discard_unit_ = host_page_size();
   return mapping;
 }
 

@@ -9,7 +9,7 @@
 #include <string>
 #include <utility>
 
-#include "vm/mem/guest/unique_fd.hpp"
+#include "vm/mem/pages/unique_fd.hpp"
 
 namespace vm::mem {
 
