@@ -9,8 +9,8 @@
 #include <utility>
 
 #include "vm/core/counters.hpp"
+#include "vm/core/per_thread.hpp"
 #include "vm/mem/tlb/config.hpp"
-#include "vm/mem/tlb/per_thread.hpp"
 #include "vm/mem/tlb/private_level.hpp"
 #include "vm/mem/tlb/sharded_tlb.hpp"
 #include "vm/mem/tlb/thread_counts.hpp"
@@ -129,10 +129,11 @@ class HybridTlb final : public Tlb {
 
    private:
     friend class HybridTlb;
-    Local(ShardedTlb& shared, detail::SlotHandle<detail::HybridSide> side) : shared_(&shared), side_(std::move(side)) {}
+    Local(ShardedTlb& shared, vm::detail::SlotHandle<detail::HybridSide> side)
+        : shared_(&shared), side_(std::move(side)) {}
 
     ShardedTlb* shared_;
-    detail::SlotHandle<detail::HybridSide> side_;
+    vm::detail::SlotHandle<detail::HybridSide> side_;
   };
   /// \throws std::bad_alloc
   Local local();
@@ -163,7 +164,7 @@ class HybridTlb final : public Tlb {
   std::uint32_t private_ways_;
   ShardedTlb shared_;
   CounterSet counters_;
-  detail::PerThread<detail::HybridSide> sides_;  // last: they go first
+  vm::detail::PerThread<detail::HybridSide> sides_;  // last: they go first
 };
 
 }  // namespace vm::mem::tlb

@@ -10,9 +10,9 @@
 #include <new>
 #include <utility>
 
+#include "vm/core/per_thread.hpp"
 #include "vm/mem/tlb/config.hpp"
 #include "vm/mem/tlb/flush_log.hpp"
-#include "vm/mem/tlb/per_thread.hpp"
 #include "vm/mem/tlb/probe.hpp"
 #include "vm/mem/tlb/probe_kernel.hpp"
 #include "vm/mem/tlb/thread_counts.hpp"
@@ -76,10 +76,10 @@ class ShardedTlb final : public Tlb {
 
    private:
     friend class ShardedTlb;
-    Reader(const ShardedTlb& tlb, detail::SlotHandle<ReadCounts> counts) : tlb_(&tlb), counts_(std::move(counts)) {}
+    Reader(const ShardedTlb& tlb, vm::detail::SlotHandle<ReadCounts> counts) : tlb_(&tlb), counts_(std::move(counts)) {}
 
     const ShardedTlb* tlb_;
-    detail::SlotHandle<ReadCounts> counts_;
+    vm::detail::SlotHandle<ReadCounts> counts_;
   };
   /// \throws std::bad_alloc
   Reader reader() const { return {*this, counts_.handle(std::make_unique<ReadCounts>(counters_))}; }
@@ -173,7 +173,7 @@ class ShardedTlb final : public Tlb {
   std::atomic<std::uint64_t> sizes_ever_{0};
   FlushLog log_;
   CounterSet counters_;
-  mutable detail::PerThread<ReadCounts> counts_;
+  mutable vm::detail::PerThread<ReadCounts> counts_;
 };
 
 // One set, for find_quickly(). `on_hit(size, frame, meta)` gets the entry.

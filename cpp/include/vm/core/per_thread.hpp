@@ -12,7 +12,15 @@
 #include <utility>
 #include <vector>
 
-namespace vm::mem::tlb::detail {
+// Inside a shared library the default is a function call for each look at a thread_local variable. glibc keeps room for
+// the few bytes of libraries that are loaded later; musl does not.
+#if defined(__GLIBC__)
+#define VM_INITIAL_EXEC [[gnu::tls_model("initial-exec")]]
+#else
+#define VM_INITIAL_EXEC
+#endif
+
+namespace vm::detail {
 
 /// What a thread and an object both hold on to. Its address names the object in the threads' tables, and is not used
 /// again as long as one of them remembers it.
@@ -47,6 +55,7 @@ class SlotRegistry {
     const std::lock_guard<std::mutex> lock(mutex_);
     for (const auto& slot : slots_) visit(*slot);
   }
+  std::mutex& mutex() const noexcept { return mutex_; }
 
  private:
   mutable std::mutex mutex_;
@@ -101,15 +110,14 @@ class PerThread {
         if (thread.handles.size() >= thread.sweep_at) thread.sweep();
         found = thread.handles.emplace(registry_.get(), handle(make())).first;
       }
-      last_slot = found->second.get();
-      last_registry = registry_.get();
-      return last_slot;
+      last = {registry_.get(), found->second.get()};
+      return last.slot;
     } catch (...) {
       return nullptr;  // no memory: the caller has a way without a slot
     }
   }
   /// The slot that `mine` gave this thread, when this is the object that the thread last called it for; else nullptr.
-  Slot* known() const noexcept { return last_registry == registry_.get() ? last_slot : nullptr; }
+  Slot* known() const noexcept { return last.registry == registry_.get() ? last.slot : nullptr; }
 
   /// A slot of its own, whatever the thread.
   SlotHandle<Slot> handle(std::unique_ptr<Slot> slot) const { return {registry_, std::move(slot)}; }
@@ -118,6 +126,8 @@ class PerThread {
   void for_each(Visit&& visit) const {
     registry_->for_each(visit);
   }
+  /// While it is held no slot comes or goes: for who is about to fork.
+  std::mutex& mutex() const noexcept { return registry_->mutex(); }
 
  private:
   using Handles = std::unordered_map<const SlotRegistry<Slot>*, SlotHandle<Slot>>;
@@ -126,25 +136,31 @@ class PerThread {
     std::size_t sweep_at = 16;
 
     ~Thread() {
-      last_registry = nullptr;
+      last = {};
       ended = true;
     }
     // Otherwise a thread that outlives many objects would collect their remains.
     void sweep() {
-      last_registry = nullptr;
+      last = {};
       for (auto entry = handles.begin(); entry != handles.end();)
         entry = entry->first->closed() ? handles.erase(entry) : std::next(entry);
       sweep_at = std::max<std::size_t>(16, 2 * handles.size());
     }
   };
 
+  struct Last {
+    const SlotRegistry<Slot>* registry = nullptr;
+    Slot* slot = nullptr;
+  };
+
   static inline thread_local Thread thread;
   // These have no destructor, so that they can be read until the very end of the thread, after `thread` is gone.
-  static inline thread_local const SlotRegistry<Slot>* last_registry = nullptr;
-  static inline thread_local Slot* last_slot = nullptr;
+  VM_INITIAL_EXEC static inline thread_local Last last = {};
   static inline thread_local bool ended = false;
 
   std::shared_ptr<SlotRegistry<Slot>> registry_;
 };
 
-}  // namespace vm::mem::tlb::detail
+}  // namespace vm::detail
+
+#undef VM_INITIAL_EXEC
