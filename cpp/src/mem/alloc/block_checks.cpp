@@ -58,7 +58,8 @@ void BlockChecks::free(void* address, std::optional<std::size_t> size) {
   const std::size_t asked = size_of(word);
   if (state_of(word) != State::live) {
     if (state_of(word) == State::never) {
-      throw AccessViolation("free of " + text(address) + ", which no call of allocate has given out; free only what "
+      throw AccessViolation("free of " + text(address) +
+                            ", which no call of allocate has given out; free only what "
                             "this allocator returned");
     }
     throw DoubleFree("the block of " + std::to_string(asked) + " bytes at " + text(address) +
@@ -87,8 +88,9 @@ void BlockChecks::free(void* address, std::optional<std::size_t> size) {
 
 void BlockChecks::release(std::optional<std::uint64_t> number) {
   if (!number) {
-    throw AccessViolation("the list of freed blocks was overwritten; somebody writes through a wild pointer. The block "
-                          "of that entry stays out of use");
+    throw AccessViolation(
+        "the list of freed blocks was overwritten; somebody writes through a wild pointer. The block "
+        "of that entry stays out of use");
   }
   const Block block = block_of(*number);
   std::uint32_t& word = *word_of(block.start);
@@ -142,7 +144,8 @@ BlockChecks::Block BlockChecks::block_of(std::uint64_t number) const noexcept {
 BlockChecks::Block BlockChecks::require_block(const void* address) const {
   const auto place = static_cast<std::uint64_t>(static_cast<const std::byte*>(address) - store_.base());
   if (place / slab_bytes >= store_.slabs_used()) {
-    throw AccessViolation("free of " + text(address) + ", which is no memory of this allocator; free it where it came "
+    throw AccessViolation("free of " + text(address) +
+                          ", which is no memory of this allocator; free it where it came "
                           "from");
   }
   const Block block = block_of(place / smallest_block);

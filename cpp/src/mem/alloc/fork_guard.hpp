@@ -6,8 +6,8 @@
 
 namespace vm::mem::alloc::detail {
 
-/// As long as it lives, fork() calls `lock` before and `unlock` after, in parent and child. The list behind it belongs to
-/// the process, as pthread_atfork(3) does; it holds nothing but these functions.
+/// As long as it lives, fork() calls `lock` before and `unlock` after, in parent and child. The list behind it belongs
+/// to the process, as pthread_atfork(3) does; it holds nothing but these functions.
 class ForkGuard {
  public:
   /// \throws ResourceExhausted when the system cannot remember the handlers. \throws std::bad_alloc

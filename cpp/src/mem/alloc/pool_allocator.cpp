@@ -24,9 +24,10 @@ std::size_t checked_stride(std::size_t block_size, const PoolConfig& config) {
   }
   if (block_size == 0 || block_size > largest_pool || config.limits.max > largest_pool / block_size ||
       config.limits.max > UINT32_MAX) {
-    throw InvalidConfig("a pool has blocks of at least 1 byte, less than 2^32 of them and at most 2^46 bytes together; "
-                        "asked for " + std::to_string(config.limits.max) + " of " + std::to_string(block_size) +
-                        " bytes");
+    throw InvalidConfig(
+        "a pool has blocks of at least 1 byte, less than 2^32 of them and at most 2^46 bytes together; "
+        "asked for " +
+        std::to_string(config.limits.max) + " of " + std::to_string(block_size) + " bytes");
   }
   return align_up(block_size, block_size < page ? alignment : page);
 }

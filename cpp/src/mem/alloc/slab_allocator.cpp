@@ -25,8 +25,9 @@ unsigned require_class(const SlabHeap& heap, std::size_t size, std::size_t align
   const std::size_t margin = heap.checks ? heap.checks->margin() : 0;
   const unsigned size_class = size <= largest_block ? class_of(size + margin, alignment) : class_count;
   if (size_class == class_count) {
-    throw InvalidConfig("blocks of slabs have at most " + std::to_string(largest_block - margin) + " bytes, asked for " +
-                        std::to_string(size) + "; larger ones come from BumpAllocator, PoolAllocator or HostMapping");
+    throw InvalidConfig("blocks of slabs have at most " + std::to_string(largest_block - margin) +
+                        " bytes, asked for " + std::to_string(size) +
+                        "; larger ones come from BumpAllocator, PoolAllocator or HostMapping");
   }
   return size_class;
 }
@@ -101,9 +102,7 @@ void SlabAllocator::deallocate_slowly(ThreadStocks& stocks, void* block, std::si
   heap_->flush(&stocks, require_class(*heap_, size, 1), block);
 }
 
-SlabAllocator::Local SlabAllocator::local() {
-  return {*this, threads_.handle(std::make_unique<ThreadStocks>(*heap_))};
-}
+SlabAllocator::Local SlabAllocator::local() { return {*this, threads_.handle(std::make_unique<ThreadStocks>(*heap_))}; }
 
 std::size_t SlabAllocator::largest_size() const noexcept {
   return largest_block - (heap_->checks ? heap_->checks->margin() : 0);

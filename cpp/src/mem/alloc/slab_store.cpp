@@ -140,7 +140,8 @@ void SlabStore::reserve(unsigned size_class, std::uint64_t count) {
   Class& here = classes_[size_class];
   const std::lock_guard<std::mutex> lock(here.mutex);
   std::uint64_t found = 0;
-  for (std::uint32_t i = here.partial; i != nothing && found < count; i = slabs_[i].next) found += slabs_[i].free_blocks;
+  for (std::uint32_t i = here.partial; i != nothing && found < count; i = slabs_[i].next)
+    found += slabs_[i].free_blocks;
   while (found < count) {
     const std::uint32_t index = new_slab(size_class);
     if (index == nothing) {
@@ -239,8 +240,9 @@ void SlabStore::guard(std::uint32_t index) {
   if (::mprotect(base() + (std::uint64_t{index} + 1) * slab_bytes - page, page, PROT_NONE) == 0) return;
   const int code = errno;
   if (code == ENOMEM) {
-    throw ResourceExhausted("the kernel has no mapping left for another guard page; raise vm.max_map_count, or do "
-                            "without Hardening::guard_pages");
+    throw ResourceExhausted(
+        "the kernel has no mapping left for another guard page; raise vm.max_map_count, or do "
+        "without Hardening::guard_pages");
   }
   throw_system_error("cannot protect a guard page", code);
 }

@@ -1,7 +1,7 @@
 #pragma once
 /// \file
-/// Slabs: runs of 64 KiB of one reservation of address space, each cut into blocks of one class. Which blocks are free is
-/// kept in bits beside them, never in the blocks.
+/// Slabs: runs of 64 KiB of one reservation of address space, each cut into blocks of one class. Which blocks are free
+/// is kept in bits beside them, never in the blocks.
 
 #include <array>
 #include <atomic>

@@ -22,8 +22,8 @@ class BumpMarker {
   std::uint64_t used_;
 };
 
-/// An arena of one run of address space, whose pages are used as they are reached. Not thread-safe: one for each thread,
-/// or a lock around it. Destructors of what lies in it are never run.
+/// An arena of one run of address space, whose pages are used as they are reached. Not thread-safe: one for each
+/// thread, or a lock around it. Destructors of what lies in it are never run.
 class BumpAllocator {
  public:
   /// `capacity`: bytes, rounded up to whole pages; they cost address space, and memory when used.

@@ -1,9 +1,10 @@
 #pragma once
 /// \file
 /// What a thread has of a SlabAllocator at hand: magazines of free blocks (Bonwick & Adams, "Magazines and Vmem",
-/// USENIX 2001). The invariant: a magazine is an aligned run of cells; `top` points one beyond its last block, and below
-/// its first block lies null. So what lies below `top` tells that it is empty, and the address in `top` that it is full.
-/// The lists lie outside of the blocks: nothing that is written into a freed block can lead the allocator astray.
+/// USENIX 2001). The invariant: a magazine is an aligned run of cells; `top` points one beyond its last block, and
+/// below its first block lies null. So what lies below `top` tells that it is empty, and the address in `top` that it
+/// is full. The lists lie outside of the blocks: nothing that is written into a freed block can lead the allocator
+/// astray.
 
 #include <array>
 #include <atomic>

@@ -10,8 +10,8 @@
 
 namespace vm::mem::alloc {
 
-/// Blocks of a SlabAllocator; what is too large or too aligned for it comes from `upstream`. Thread-safe if that is. The
-/// allocator must outlive it. deallocate has to get the size and alignment that allocate got, as always with these.
+/// Blocks of a SlabAllocator; what is too large or too aligned for it comes from `upstream`. Thread-safe if that is.
+/// The allocator must outlive it. deallocate has to get the size and alignment that allocate got, as always with these.
 class SlabResource final : public std::pmr::memory_resource {
  public:
   explicit SlabResource(SlabAllocator& slabs, std::pmr::memory_resource* upstream = std::pmr::get_default_resource());

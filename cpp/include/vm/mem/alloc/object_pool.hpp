@@ -22,15 +22,15 @@ namespace vm::mem::alloc {
 /// What a pool calls; all but `create` may be empty. A hook is called by the thread that acquires, releases or evicts.
 template <class T>
 struct PoolHooks {
-  std::function<std::unique_ptr<T>()> create;    ///< what it throws goes to who acquires
-  std::function<void(T&)> reset = nullptr;       ///< after a loan; when it throws the object is destroyed
-  std::function<bool(T&)> validate = nullptr;    ///< before a loan of an idle one; when not, the object is destroyed
+  std::function<std::unique_ptr<T>()> create;  ///< what it throws goes to who acquires
+  std::function<void(T&)> reset = nullptr;     ///< after a loan; when it throws the object is destroyed
+  std::function<bool(T&)> validate = nullptr;  ///< before a loan of an idle one; when not, the object is destroyed
   std::function<std::uint64_t()> now_ns = &steady_now_ns;
 };
 
-/// Lends the object that was used last, because its memory is warm; so the others grow old and can be evicted. No thread
-/// of its own: evictions happen in calls. All members may be called concurrently, except the destructor. After fork()
-/// only a child of a process with one thread may go on using it.
+/// Lends the object that was used last, because its memory is warm; so the others grow old and can be evicted. No
+/// thread of its own: evictions happen in calls. All members may be called concurrently, except the destructor. After
+/// fork() only a child of a process with one thread may go on using it.
 template <class T>
 class ObjectPool {
   struct Node {

@@ -24,9 +24,9 @@ struct PoolConfig {
   std::uint64_t (*now_ns)() = &steady_now_ns;
 };
 
-/// All members may be called concurrently, except the destructor, which unmaps all blocks. Freed blocks keep their bytes:
-/// they are zeros only where a block is used for the first time, or for the first time since it was evicted. Wrong
-/// pointers and double frees are always found. fork(): as ObjectPool.
+/// All members may be called concurrently, except the destructor, which unmaps all blocks. Freed blocks keep their
+/// bytes: they are zeros only where a block is used for the first time, or for the first time since it was evicted.
+/// Wrong pointers and double frees are always found. fork(): as ObjectPool.
 class PoolAllocator {
  public:
   /// \throws InvalidConfig for a size of 0, an alignment that is none, or limits that contradict each other or have no

@@ -32,7 +32,7 @@ struct PoolStats {
   std::uint64_t invalid = 0;        ///< destroyed because `validate` said no, or threw
   std::uint64_t failed_resets = 0;  ///< destroyed because `reset` threw
   std::uint64_t idle = 0;
-  std::uint64_t in_use = 0;         ///< on loan
+  std::uint64_t in_use = 0;  ///< on loan
   std::uint64_t peak_in_use = 0;
 };
 

@@ -1,7 +1,8 @@
 #pragma once
 /// \file
-/// The sizes that blocks of a SlabAllocator have: multiples of 16 up to 128 bytes, then four to each doubling, so that a
-/// block is at most a quarter larger than what was asked for (beyond 64 bytes). All of it folds for constant arguments.
+/// The sizes that blocks of a SlabAllocator have: multiples of 16 up to 128 bytes, then four to each doubling, so that
+/// a block is at most a quarter larger than what was asked for (beyond 64 bytes). All of it folds for constant
+/// arguments.
 
 #include <array>
 #include <cstddef>

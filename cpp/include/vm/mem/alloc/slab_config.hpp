@@ -11,8 +11,8 @@
 
 namespace vm::mem::alloc {
 
-/// What a SlabAllocator looks for in its callers. A finding is an exception that names the block; from a destructor that
-/// frees (a container over `SlabResource`, say) it ends the program, as any exception there.
+/// What a SlabAllocator looks for in its callers. A finding is an exception that names the block; from a destructor
+/// that frees (a container over `SlabResource`, say) it ends the program, as any exception there.
 ///
 /// All but `guard_pages` take the same lock for each call, of the order of 100 ns.
 struct Hardening {
@@ -47,27 +47,28 @@ struct SlabConfig {
 
 /// One size of block at one moment.
 struct SlabClassStats {
-  std::size_t block_size = 0;    ///< bytes
-  std::uint64_t slabs = 0;       ///< slabs cut into blocks of this size
-  std::uint64_t live = 0;        ///< blocks that the program has (and those in quarantine)
-  std::uint64_t cached = 0;      ///< free blocks in magazines
-  std::uint64_t refills = 0;     ///< times that a magazine was filled from slabs
-  std::uint64_t returned = 0;    ///< blocks that went back to their slabs
+  std::size_t block_size = 0;  ///< bytes
+  std::uint64_t slabs = 0;     ///< slabs cut into blocks of this size
+  std::uint64_t live = 0;      ///< blocks that the program has (and those in quarantine)
+  std::uint64_t cached = 0;    ///< free blocks in magazines
+  std::uint64_t refills = 0;   ///< times that a magazine was filled from slabs
+  std::uint64_t returned = 0;  ///< blocks that went back to their slabs
 };
 
 /// An account of a SlabAllocator. Exact while no other thread allocates or frees; else each figure is one that held at
 /// some moment of the call. Calls of allocate and deallocate are not counted: that would cost more than they do.
 struct SlabStats {
   std::array<SlabClassStats, class_count> classes;
-  std::uint64_t live_blocks = 0;      ///< sum over the classes
-  std::uint64_t live_bytes = 0;       ///< the same in bytes of their blocks
-  std::uint64_t cached_bytes = 0;     ///< free blocks in magazines, in bytes
-  std::uint64_t slab_bytes = 0;       ///< slabs in use
-  std::uint64_t spare_slabs = 0;      ///< empty slabs that still have their pages
-  std::uint64_t exchanges = 0;        ///< magazines handed over between threads and the depot
-  std::uint64_t threads = 0;          ///< threads that have magazines, and Local objects
-  std::uint64_t quarantined = 0;      ///< blocks in quarantine
-  std::uint64_t repeated_frees = 0;   ///< blocks that came back to their slab although they were free: a bug of the caller
+  std::uint64_t live_blocks = 0;   ///< sum over the classes
+  std::uint64_t live_bytes = 0;    ///< the same in bytes of their blocks
+  std::uint64_t cached_bytes = 0;  ///< free blocks in magazines, in bytes
+  std::uint64_t slab_bytes = 0;    ///< slabs in use
+  std::uint64_t spare_slabs = 0;   ///< empty slabs that still have their pages
+  std::uint64_t exchanges = 0;     ///< magazines handed over between threads and the depot
+  std::uint64_t threads = 0;       ///< threads that have magazines, and Local objects
+  std::uint64_t quarantined = 0;   ///< blocks in quarantine
+  std::uint64_t repeated_frees =
+      0;  ///< blocks that came back to their slab although they were free: a bug of the caller
 };
 
 }  // namespace vm::mem::alloc

@@ -1,0 +1,279 @@
+// ObjectPool and PoolAllocator, with a clock that the test turns.
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <memory>
+#include <stdexcept>
+#include <thread>
+#include <vector>
+
+#include "support.hpp"
+#include "vm/core/error.hpp"
+#include "vm/mem/alloc/pool_allocator.hpp"
+
+namespace vm::mem::alloc {
+namespace {
+
+using namespace test;
+
+std::uint64_t clock_ns = 0;
+std::uint64_t test_now() { return clock_ns; }
+
+struct Thing {
+  explicit Thing(int n) : number(n) {}
+  int number;
+  bool dirty = false;
+  bool broken = false;
+};
+
+/// Hooks that number their things from 1 on.
+struct Things {
+  int made = 0;
+  PoolHooks<Thing> hooks() {
+    PoolHooks<Thing> hooks;
+    hooks.create = [this] { return std::make_unique<Thing>(++made); };
+    hooks.reset = [](Thing& thing) { thing.dirty = false; };
+    hooks.validate = [](Thing& thing) { return !thing.broken; };
+    hooks.now_ns = &test_now;
+    return hooks;
+  }
+};
+
+using Pool = ObjectPool<Thing>;
+
+TEST(ObjectPool, LendsAndTakesBack) {
+  Things things;
+  Pool pool(things.hooks(), {2, 3, SIZE_MAX, UINT64_MAX});
+  EXPECT_EQ(things.made, 2);
+  {
+    Pool::Lease one = pool.acquire();
+    EXPECT_EQ(one->number, 2);
+    one->dirty = true;
+    Pool::Lease two = pool.acquire();
+    EXPECT_EQ((*two).number, 1);
+    Pool::Lease three = pool.acquire();
+    EXPECT_EQ(three.get()->number, 3);
+    EXPECT_FALSE(pool.try_acquire());
+    EXPECT_THROW(pool.acquire(), ResourceExhausted);
+    EXPECT_THROW(pool.acquire_for(1000), ResourceExhausted);
+    EXPECT_FALSE(pool.wait_for(0));
+    EXPECT_EQ(pool.stats().in_use, 3U);
+    one.release();
+    one.release();
+    EXPECT_FALSE(one);
+    EXPECT_EQ(one.get(), nullptr);
+    EXPECT_TRUE(pool.wait_for(0));
+    const Pool::Lease again = pool.acquire_for(1000);
+    EXPECT_EQ(again->number, 2);
+    EXPECT_FALSE(again->dirty);
+    Pool::Lease moved = std::move(two);
+    EXPECT_EQ(moved->number, 1);
+    EXPECT_FALSE(two);  // NOLINT: that is the question
+  }
+  const PoolStats stats = pool.stats();
+  EXPECT_EQ(stats.created, 3U);
+  EXPECT_EQ(stats.acquired, 4U);
+  EXPECT_EQ(stats.reused, 3U);
+  EXPECT_EQ(stats.refused, 3U);
+  EXPECT_EQ(stats.idle, 3U);
+  EXPECT_EQ(stats.in_use, 0U);
+  EXPECT_EQ(stats.peak_in_use, 3U);
+}
+
+TEST(ObjectPool, EvictsWhatWasUsedLeastRecently) {
+  Things things;
+  Pool pool(things.hooks(), {0, 10, 2, UINT64_MAX});
+  Pool::Lease one = pool.acquire();
+  Pool::Lease two = pool.acquire();
+  Pool::Lease three = pool.acquire();
+  two.release();
+  three.release();
+  one.release();
+  EXPECT_EQ(pool.stats().evicted_lru, 1U);
+  one = pool.acquire();
+  three = pool.acquire();
+  EXPECT_EQ(one->number, 1);
+  EXPECT_EQ(three->number, 3);
+}
+
+TEST(ObjectPool, EvictsWhatIsOld) {
+  clock_ns = 0;
+  Things things;
+  Pool pool(things.hooks(), {1, 10, 10, 100});
+  std::vector<Pool::Lease> leases;
+  for (int i = 0; i < 4; ++i) leases.push_back(pool.acquire());
+  for (Pool::Lease& lease : leases) {
+    lease.release();
+    clock_ns += 40;  // idle since 0, 40, 80, 120; now it is 160
+  }
+  EXPECT_EQ(pool.stats().idle, 4U - pool.stats().evicted_age);
+  EXPECT_EQ(pool.evict() + pool.stats().evicted_age, 2U + pool.stats().evicted_age);
+  EXPECT_EQ(pool.stats().evicted_age, 2U);
+  EXPECT_EQ(pool.stats().idle, 2U);
+  clock_ns += 1000;
+  EXPECT_EQ(pool.evict(), 1U);  // one stays, as `min` says
+  EXPECT_EQ(pool.evict(), 0U);
+  EXPECT_EQ(pool.clear(), 1U);
+  EXPECT_EQ(pool.acquire()->number, 5);
+}
+
+TEST(ObjectPool, LendsNothingThatIsInvalid) {
+  Things things;
+  Pool pool(things.hooks(), {3, 3, 3, UINT64_MAX});
+  pool.acquire()->broken = true;
+  const Pool::Lease lease = pool.acquire();
+  EXPECT_EQ(lease->number, 2);
+  EXPECT_EQ(pool.stats().invalid, 1U);
+  EXPECT_EQ(pool.stats().idle, 1U);
+}
+
+TEST(ObjectPool, FailingHooksLoseNothing) {
+  bool fails = true;
+  Things things;
+  PoolHooks<Thing> hooks = things.hooks();
+  hooks.create = [&fails] {
+    if (fails) throw std::runtime_error("create");
+    return std::make_unique<Thing>(1);
+  };
+  hooks.reset = [&fails](Thing&) {
+    if (fails) throw std::runtime_error("reset");
+  };
+  hooks.validate = [&fails](Thing&) {
+    if (fails) throw std::runtime_error("validate");
+    return true;
+  };
+  Pool pool(hooks, {0, 1, 1, UINT64_MAX});
+  EXPECT_THROW(pool.acquire(), std::runtime_error);
+  fails = false;
+  Pool::Lease lease = pool.acquire();
+  fails = true;
+  EXPECT_THROW(lease.release(), std::runtime_error);
+  EXPECT_FALSE(lease);
+  fails = false;
+  lease = pool.acquire();
+  fails = true;
+  lease = Pool::Lease();  // a destructor tells nobody
+  EXPECT_EQ(pool.stats().failed_resets, 2U);
+  fails = false;
+  pool.acquire().release();
+  fails = true;
+  EXPECT_THROW(pool.acquire(), std::runtime_error);
+  EXPECT_EQ(pool.stats().invalid, 1U);
+  fails = false;
+  EXPECT_TRUE(pool.acquire());
+}
+
+TEST(ObjectPool, LeasesMayOutliveIt) {
+  Things things;
+  Pool::Lease lease;
+  {
+    Pool pool(things.hooks());
+    lease = pool.acquire();
+  }
+  lease->number = 7;
+  lease.release();
+}
+
+TEST(ObjectPool, RefusesLimitsThatMakeNoSense) {
+  Things things;
+  EXPECT_THROW(Pool(things.hooks(), {2, 1, 1, 1}), InvalidConfig);
+  EXPECT_THROW(Pool(things.hooks(), {0, 0, 1, 1}), InvalidConfig);
+}
+
+TEST(ObjectPool, AHookMayUseThePool) {
+  Things things;
+  Pool* self = nullptr;
+  PoolHooks<Thing> hooks = things.hooks();
+  hooks.reset = [&self](Thing& thing) {
+    if (thing.number == 1) {
+      EXPECT_EQ(self->acquire()->number, 2);
+    }
+  };
+  Pool pool(hooks);
+  self = &pool;
+  pool.acquire().release();
+  EXPECT_EQ(pool.stats().idle, 2U);
+}
+
+PoolConfig few_blocks() {
+  PoolConfig config;
+  config.limits = {0, 4, 4, 1000};
+  config.now_ns = &test_now;
+  return config;
+}
+
+TEST(Pool, BlocksAreAlignedAndApart) {
+  for (const std::size_t size : {1, 100, 4096, 100000}) {
+    PoolAllocator pool(size, few_blocks());
+    std::vector<void*> blocks;
+    for (unsigned i = 0; i < 4; ++i) {
+      blocks.push_back(pool.allocate());
+      EXPECT_EQ(reinterpret_cast<std::uintptr_t>(blocks[i]) % 64, 0U);
+      fill(blocks[i], size, i);
+    }
+    EXPECT_EQ(pool.try_allocate(), nullptr);
+    EXPECT_THROW(pool.allocate(), ResourceExhausted);
+    for (unsigned i = 0; i < 4; ++i) {
+      EXPECT_TRUE(holds(blocks[i], size, i));
+      pool.deallocate(blocks[i]);
+    }
+    pool.deallocate(nullptr);
+    EXPECT_EQ(pool.try_allocate(), blocks[3]);
+    EXPECT_EQ(pool.block_size(), size);
+    EXPECT_GE(pool.stride(), size);
+    EXPECT_EQ(pool.limits().max, 4U);
+  }
+}
+
+TEST(Pool, FindsWrongFrees) {
+  PoolAllocator pool(1000, few_blocks());
+  auto* const block = static_cast<std::byte*>(pool.allocate());
+  EXPECT_THROW(pool.deallocate(block + 1), AccessViolation);
+  EXPECT_THROW(pool.deallocate(block + pool.stride()), AccessViolation);
+  EXPECT_THROW(pool.deallocate(block - pool.stride()), AccessViolation);
+  EXPECT_THROW(pool.deallocate(&pool), AccessViolation);
+  pool.deallocate(block);
+  EXPECT_THROW(pool.deallocate(block), DoubleFree);
+}
+
+TEST(Pool, EvictionGivesPagesBack) {
+  clock_ns = 0;
+  PoolConfig config = few_blocks();
+  config.limits.min = 1;
+  PoolAllocator pool(1 << 16, config);
+  EXPECT_EQ(pool.mapping()->resident(0, 1 << 16), 1U << 16);  // `min` blocks are there before anybody asks
+  EXPECT_EQ(pool.stats().idle, 1U);
+  void* const one = pool.allocate();
+  void* const two = pool.allocate();
+  fill(one, 1 << 16, 1);
+  fill(two, 1 << 16, 2);
+  EXPECT_EQ(pool.mapping()->resident(0, 2 << 16), 2U << 16);
+  pool.deallocate(two);
+  pool.deallocate(one);
+  clock_ns = 2000;
+  EXPECT_EQ(pool.evict(), 1U);
+  EXPECT_EQ(pool.mapping()->resident(0, 2 << 16), 1U << 16);
+  EXPECT_EQ(pool.allocate(), one);
+  EXPECT_TRUE(holds(one, 1 << 16, 1));
+  EXPECT_EQ(pool.allocate(), two);
+  EXPECT_TRUE(holds(two, 1 << 16, 0));
+  pool.deallocate(one);
+  EXPECT_EQ(pool.clear(), 1U);
+}
+
+TEST(Pool, RefusesWhatMakesNoSense) {
+  PoolConfig config = few_blocks();
+  EXPECT_THROW(PoolAllocator(0, config), InvalidConfig);
+  EXPECT_THROW(PoolAllocator(std::size_t{1} << 50, config), InvalidConfig);
+  config.alignment = 48;
+  EXPECT_THROW(PoolAllocator(64, config), InvalidConfig);
+  config.alignment = 1 << 20;
+  EXPECT_THROW(PoolAllocator(64, config), InvalidConfig);
+  config = few_blocks();
+  config.limits.max = SIZE_MAX;
+  EXPECT_THROW(PoolAllocator(64, config), InvalidConfig);
+}
+
+}  // namespace
+}  // namespace vm::mem::alloc
