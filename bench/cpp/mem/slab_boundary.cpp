@@ -4,17 +4,14 @@
 
 namespace {
 
-vm::mem::alloc::SlabAllocator& slabs() {
-  static vm::mem::alloc::SlabAllocator allocator;
-  return allocator;
-}
-
-// The guard of a local static would be a part of every call.
-vm::mem::alloc::SlabAllocator& allocator = slabs();
+vm::mem::alloc::SlabAllocator slabs;
 
 }  // namespace
 
 extern "C" {
-__attribute__((visibility("default"))) void* slab_malloc(std::size_t size) { return allocator.allocate(size); }
-__attribute__((visibility("default"))) void slab_free(void* block) { allocator.deallocate(block); }
+__attribute__((visibility("default"))) void* slab_malloc(std::size_t size) { return slabs.allocate(size); }
+__attribute__((visibility("default"))) void slab_free(void* block) { slabs.deallocate(block); }
+__attribute__((visibility("default"))) void slab_free_sized(void* block, std::size_t size) {
+  slabs.deallocate(block, size);
+}
 }

@@ -110,14 +110,19 @@ class PerThread {
         if (thread.handles.size() >= thread.sweep_at) thread.sweep();
         found = thread.handles.emplace(registry_.get(), handle(make())).first;
       }
-      last = {registry_.get(), found->second.get()};
-      return last.slot;
+      Slot* const slot = found->second.get();
+      if (slot != nullptr) last = {registry_.get(), slot};
+      return slot;
     } catch (...) {
       return nullptr;  // no memory: the caller has a way without a slot
     }
   }
   /// The slot that `mine` gave this thread, when this is the object that the thread last called it for; else nullptr.
-  Slot* known() const noexcept { return last.registry == registry_.get() ? last.slot : nullptr; }
+  Slot* known() const noexcept {
+    if (last.registry != registry_.get()) return nullptr;
+    if (last.slot == nullptr) __builtin_unreachable();  // saves callers from asking again
+    return last.slot;
+  }
 
   /// A slot of its own, whatever the thread.
   SlotHandle<Slot> handle(std::unique_ptr<Slot> slot) const { return {registry_, std::move(slot)}; }

@@ -6,10 +6,12 @@ SlabResource::SlabResource(SlabAllocator& slabs, std::pmr::memory_resource* upst
     : slabs_(&slabs), upstream_(upstream), largest_(slabs.largest_size()) {}
 
 void* SlabResource::do_allocate(std::size_t size, std::size_t alignment) {
+  if (alignment <= least_alignment && size <= largest_) return slabs_->allocate(size);
   return too_much(size, alignment) ? upstream_->allocate(size, alignment) : slabs_->allocate(size, alignment);
 }
 
 void SlabResource::do_deallocate(void* block, std::size_t size, std::size_t alignment) {
+  if (alignment <= least_alignment && size <= largest_) return slabs_->deallocate(block, size);
   if (too_much(size, alignment)) return upstream_->deallocate(block, size, alignment);
   slabs_->deallocate(block, size, alignment);
 }

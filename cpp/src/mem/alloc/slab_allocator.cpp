@@ -70,7 +70,7 @@ void* SlabAllocator::allocate_slowly(std::size_t size, std::size_t alignment) {
   if (heap_->checks) return heap_->allocate_checked(size_class, size);
   ThreadStocks* const stocks = mine();
   if (stocks != nullptr) {
-    if (void* const block = (*stocks)[size_class].pop()) return block;
+    if (void* const block = stocks->pop(size_class)) return block;
   }
   return heap_->refill(stocks, size_class);
 }
@@ -85,7 +85,7 @@ void SlabAllocator::deallocate_slowly(void* block) {
   if (heap_->checks) return heap_->checks->free(block, std::nullopt);
   const unsigned size_class = class_at(block);
   ThreadStocks* const stocks = mine();
-  if (stocks == nullptr || !(*stocks)[size_class].push(block)) heap_->flush(stocks, size_class, block);
+  if (stocks == nullptr || !stocks->push(size_class, block)) heap_->flush(stocks, size_class, block);
 }
 
 void SlabAllocator::deallocate_slowly(void* block, std::size_t size, std::size_t alignment) {
@@ -93,7 +93,7 @@ void SlabAllocator::deallocate_slowly(void* block, std::size_t size, std::size_t
   if (heap_->checks) return heap_->checks->free(block, size);
   const unsigned size_class = require_class(*heap_, size, alignment);
   ThreadStocks* const stocks = mine();
-  if (stocks == nullptr || !(*stocks)[size_class].push(block)) heap_->flush(stocks, size_class, block);
+  if (stocks == nullptr || !stocks->push(size_class, block)) heap_->flush(stocks, size_class, block);
 }
 
 void SlabAllocator::deallocate_slowly(ThreadStocks& stocks, void* block, std::size_t size) {

@@ -17,6 +17,9 @@ std::uint32_t magazines_for(std::uint64_t capacity) noexcept {
   return static_cast<std::uint32_t>(std::min<std::uint64_t>(wanted, most_magazines - 1));
 }
 
+/// Only the thread of the stocks writes their counter.
+void count_exchange(ThreadStocks& stocks) noexcept { stocks.exchanges.store(stocks.exchanges.load(relaxed) + 1, relaxed); }
+
 const SlabConfig& checked(const SlabConfig& config) {
   const Hardening& hardening = config.hardening;
   if (!hardening.checks && (hardening.canaries || hardening.quarantine != 0)) {
@@ -28,9 +31,9 @@ const SlabConfig& checked(const SlabConfig& config) {
 }  // namespace
 
 ThreadStocks::ThreadStocks(SlabHeap& heap) noexcept : heap_(&heap) {
-  for (Stock& stock : stocks_) {
-    stock.loaded.store(heap.magazines.none(), relaxed);
-    stock.spare.store(heap.magazines.none(), relaxed);
+  for (unsigned i = 0; i < class_count; ++i) {
+    loaded[i].store(heap.magazines.none(), relaxed);
+    spare[i].store(heap.magazines.none(), relaxed);
   }
 }
 
@@ -47,55 +50,53 @@ SlabHeap::SlabHeap(const SlabConfig& wanted)
 
 void* SlabHeap::refill(ThreadStocks* stocks, unsigned size_class) {
   if (stocks == nullptr) return take_one(size_class);
-  Stock& stock = (*stocks)[size_class];
-  void** const loaded = stock.loaded.load(relaxed);
-  void** const spare = stock.spare.load(relaxed);
+  void** const loaded = stocks->loaded[size_class].load(relaxed);
+  void** const spare = stocks->spare[size_class].load(relaxed);
   if (magazines.count(size_class, spare) != 0) {
-    stock.loaded.store(spare, relaxed);
-    stock.spare.store(loaded, relaxed);
-    return stock.pop();
+    stocks->loaded[size_class].store(spare, relaxed);
+    stocks->spare[size_class].store(loaded, relaxed);
+    return stocks->pop(size_class);
   }
   if (const std::uint32_t full = depots_[size_class].full.pop(magazines)) {
-    stocks->count_exchange();
+    count_exchange(*stocks);
     void** const cells = magazines.cells(full);
     // The cells come from another processor's cache, all of them at once instead of one after the other.
     for (std::size_t i = 0; i < magazine_cells; i += 64 / sizeof(void*)) __builtin_prefetch(cells + i);
-    stock.loaded.store(cells + magazine_cells, relaxed);
+    stocks->loaded[size_class].store(cells + magazine_cells, relaxed);
     if (magazines.index_of(spare) == 0) {
-      stock.spare.store(loaded, relaxed);
+      stocks->spare[size_class].store(loaded, relaxed);
     } else if (magazines.index_of(loaded) != 0) {
       empty_.push(magazines, magazines.index_of(loaded));
     }
-    return stock.pop();
+    return stocks->pop(size_class);
   }
   std::uint32_t index = magazines.index_of(loaded);
   if (index == 0) index = empty_magazine();
   if (index == 0) return take_one(size_class);
   void** const first = magazines.adopt(size_class, index);
-  stock.loaded.store(first, relaxed);
+  stocks->loaded[size_class].store(first, relaxed);
   const std::uint32_t got = store.take(size_class, first, magazine_blocks(size_class));
   if (got == 0) return take_one(size_class);
   std::reverse(first, first + got);  // low addresses lie on top, so that memory is used from the bottom up
-  stock.loaded.store(first + got, relaxed);
-  return stock.pop();
+  stocks->loaded[size_class].store(first + got, relaxed);
+  return stocks->pop(size_class);
 }
 
 void SlabHeap::flush(ThreadStocks* stocks, unsigned size_class, void* block) noexcept {
   if (stocks == nullptr) return store.give(size_class, &block, 1);
-  Stock& stock = (*stocks)[size_class];
-  void** const loaded = stock.loaded.load(relaxed);
-  void** const spare = stock.spare.load(relaxed);
+  void** const loaded = stocks->loaded[size_class].load(relaxed);
+  void** const spare = stocks->spare[size_class].load(relaxed);
   const std::uint32_t spare_index = magazines.index_of(spare);
   if (spare_index != 0 && magazines.count(size_class, spare) < magazine_blocks(size_class)) {
-    stock.loaded.store(spare, relaxed);
-    stock.spare.store(loaded, relaxed);
-    stock.push(block);
+    stocks->loaded[size_class].store(spare, relaxed);
+    stocks->spare[size_class].store(loaded, relaxed);
+    stocks->push(size_class, block);
     return;
   }
   std::uint32_t index = 0;
   if (spare_index != 0) {
-    stock.spare.store(magazines.none(), relaxed);
-    stocks->count_exchange();
+    stocks->spare[size_class].store(magazines.none(), relaxed);
+    count_exchange(*stocks);
     if (!keep(size_class, spare)) {
       store.give(size_class, magazines.first(size_class, spare_index), magazine_blocks(size_class));
       index = spare_index;
@@ -103,9 +104,9 @@ void SlabHeap::flush(ThreadStocks* stocks, unsigned size_class, void* block) noe
   }
   if (index == 0) index = empty_magazine();
   if (index == 0) return store.give(size_class, &block, 1);
-  stock.spare.store(loaded, relaxed);
-  stock.loaded.store(magazines.adopt(size_class, index), relaxed);
-  stock.push(block);
+  stocks->spare[size_class].store(loaded, relaxed);
+  stocks->loaded[size_class].store(magazines.adopt(size_class, index), relaxed);
+  stocks->push(size_class, block);
 }
 
 /// The blocks of a full magazine wait in the depot; false when there are enough.
@@ -143,10 +144,10 @@ void SlabHeap::throw_exhausted(unsigned size_class) const {
 }
 
 void SlabHeap::take_back(ThreadStocks& stocks) noexcept {
-  retired_exchanges_.fetch_add(stocks.exchanges(), relaxed);
+  retired_exchanges_.fetch_add(stocks.exchanges.load(relaxed), relaxed);
   if (closing_.load(relaxed)) return;
   for (unsigned i = 0; i < class_count; ++i) {
-    for (std::atomic<void**>* const place : {&stocks[i].loaded, &stocks[i].spare}) {
+    for (std::atomic<void**>* const place : {&stocks.loaded[i], &stocks.spare[i]}) {
       void** const top = place->exchange(magazines.none(), relaxed);
       const std::uint32_t index = magazines.index_of(top);
       if (index == 0) continue;
@@ -169,10 +170,10 @@ void SlabHeap::empty_depot() noexcept {
 
 void SlabHeap::count(const ThreadStocks& stocks, SlabStats& stats) const noexcept {
   for (unsigned i = 0; i < class_count; ++i) {
-    stats.classes[i].cached += magazines.count(i, stocks[i].loaded.load(relaxed));
-    stats.classes[i].cached += magazines.count(i, stocks[i].spare.load(relaxed));
+    stats.classes[i].cached += magazines.count(i, stocks.loaded[i].load(relaxed));
+    stats.classes[i].cached += magazines.count(i, stocks.spare[i].load(relaxed));
   }
-  stats.exchanges += stocks.exchanges();
+  stats.exchanges += stocks.exchanges.load(relaxed);
   ++stats.threads;
 }
 

@@ -22,30 +22,7 @@ inline constexpr std::size_t magazine_bytes = magazine_cells * sizeof(void*);
 
 class SlabHeap;
 
-/// Blocks of one class that a thread has at hand.
-struct Stock {
-  // Written by their thread only, and read by others for statistics; relaxed, because a count publishes nothing.
-  std::atomic<void**> loaded;  // the `top` of the magazine in use
-  std::atomic<void**> spare;   // the `top` of another one, so that a thread at a boundary does not exchange each time
-
-  /// nullptr when the magazine is empty, or there is none.
-  void* pop() noexcept {
-    void** const top = loaded.load(std::memory_order_relaxed);
-    void* const block = top[-1];
-    if (block != nullptr) loaded.store(top - 1, std::memory_order_relaxed);
-    return block;
-  }
-  /// False when the magazine is full, or there is none.
-  bool push(void* block) noexcept {
-    void** const top = loaded.load(std::memory_order_relaxed);
-    if (reinterpret_cast<std::uintptr_t>(top) % magazine_bytes == 0) return false;
-    *top = block;
-    loaded.store(top + 1, std::memory_order_relaxed);
-    return true;
-  }
-};
-
-/// One thread's stocks. When it goes, its blocks return to the heap.
+/// What one thread has at hand of each class. When it goes, its blocks return to the heap.
 class alignas(64) ThreadStocks {
  public:
   explicit ThreadStocks(SlabHeap& heap) noexcept;
@@ -53,16 +30,29 @@ class alignas(64) ThreadStocks {
   ThreadStocks& operator=(const ThreadStocks&) = delete;
   ~ThreadStocks();
 
-  Stock& operator[](unsigned size_class) noexcept { return stocks_[size_class]; }
-  const Stock& operator[](unsigned size_class) const noexcept { return stocks_[size_class]; }
-  /// Magazines that went from here to the heap or came from it.
-  std::uint64_t exchanges() const noexcept { return exchanges_.load(std::memory_order_relaxed); }
-  /// Its thread only.
-  void count_exchange() noexcept { exchanges_.store(exchanges() + 1, std::memory_order_relaxed); }
+  /// nullptr when the magazine is empty, or there is none.
+  void* pop(unsigned size_class) noexcept {
+    void** const top = loaded[size_class].load(std::memory_order_relaxed);
+    void* const block = top[-1];
+    if (block != nullptr) loaded[size_class].store(top - 1, std::memory_order_relaxed);
+    return block;
+  }
+  /// False when the magazine is full, or there is none.
+  bool push(unsigned size_class, void* block) noexcept {
+    void** const top = loaded[size_class].load(std::memory_order_relaxed);
+    if (reinterpret_cast<std::uintptr_t>(top) % magazine_bytes == 0) return false;
+    *top = block;
+    loaded[size_class].store(top + 1, std::memory_order_relaxed);
+    return true;
+  }
+
+  // Written by their thread only, and read by others for statistics; relaxed, because a count publishes nothing.
+  std::array<std::atomic<void**>, class_count> loaded;  // the `top` of the magazine in use
+  // The `top` of another one, so that a thread at a boundary does not exchange magazines at each call.
+  std::array<std::atomic<void**>, class_count> spare;
+  std::atomic<std::uint64_t> exchanges{0};  // magazines that went to the heap or came from it
 
  private:
-  std::array<Stock, class_count> stocks_;
-  std::atomic<std::uint64_t> exchanges_{0};
   SlabHeap* heap_;
 };
 

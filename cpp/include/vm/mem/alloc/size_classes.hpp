@@ -16,12 +16,33 @@ inline constexpr std::size_t smallest_block = 16;
 inline constexpr std::size_t largest_block = 8192;
 inline constexpr unsigned class_count = 32;
 
-/// The class of the smallest block that holds `size` bytes, which are at most `largest_block`. 0 is taken for 1.
-constexpr unsigned class_of(std::size_t size) noexcept {
-  if (size <= 128) return (static_cast<unsigned>(size) + static_cast<unsigned>(size == 0) + 15U) / 16U - 1U;
+namespace detail {
+
+/// class_of for sizes above 128 bytes: four classes to each doubling.
+constexpr unsigned large_class_of(std::size_t size) noexcept {
   const auto last = static_cast<unsigned>(size - 1);
   const unsigned log2 = 31U - static_cast<unsigned>(__builtin_clz(last));  // size is in (2^log2, 2^(log2 + 1)]
   return 8U + (log2 - 7U) * 4U + ((last >> (log2 - 2U)) & 3U);
+}
+
+/// Sizes up to here are looked up: programs mix them, and no branch predictor follows that.
+inline constexpr std::size_t largest_looked_up = 1024;
+
+/// By size in units of 16 bytes, rounded up.
+inline constexpr auto small_classes = [] {
+  std::array<std::uint8_t, largest_looked_up / smallest_block + 1> classes{};
+  for (std::size_t i = 1; i < classes.size(); ++i) {
+    classes[i] = static_cast<std::uint8_t>(i <= 8 ? i - 1 : large_class_of(i * smallest_block));
+  }
+  return classes;
+}();
+
+}  // namespace detail
+
+/// The class of the smallest block that holds `size` bytes, which are at most `largest_block`. 0 is taken for 1.
+constexpr unsigned class_of(std::size_t size) noexcept {
+  if (size <= detail::largest_looked_up) return detail::small_classes[(size + smallest_block - 1) / smallest_block];
+  return detail::large_class_of(size);
 }
 
 constexpr std::size_t block_size(unsigned size_class) noexcept {

@@ -49,7 +49,7 @@ class SlabAllocator {
   void* allocate(std::size_t size) {
     if (size <= largest_block) {
       if (detail::ThreadStocks* const mine = threads_.known()) {
-        if (void* const block = (*mine)[class_of(size)].pop()) return block;
+        if (void* const block = mine->pop(class_of(size))) return block;
       }
     }
     return allocate_slowly(size, 1);
@@ -60,7 +60,7 @@ class SlabAllocator {
       const unsigned size_class = class_of(size, alignment);
       detail::ThreadStocks* const mine = threads_.known();
       if (mine != nullptr && size_class < class_count) {
-        if (void* const block = (*mine)[size_class].pop()) return block;
+        if (void* const block = mine->pop(size_class)) return block;
       }
     }
     return allocate_slowly(size, alignment);
@@ -70,7 +70,7 @@ class SlabAllocator {
   void deallocate(void* block) {
     if (block != nullptr) {
       if (detail::ThreadStocks* const mine = threads_.known()) {
-        if ((*mine)[class_at(block)].push(block)) return;
+        if (mine->push(class_at(block), block)) return;
       }
     }
     deallocate_slowly(block);
@@ -79,7 +79,7 @@ class SlabAllocator {
   void deallocate(void* block, std::size_t size) {
     if (block != nullptr && size <= largest_block) {
       if (detail::ThreadStocks* const mine = threads_.known()) {
-        if ((*mine)[class_of(size)].push(block)) return;
+        if (mine->push(class_of(size), block)) return;
       }
     }
     deallocate_slowly(block, size, 1);
@@ -89,7 +89,7 @@ class SlabAllocator {
     if (block != nullptr && is_alignment(alignment) && size <= largest_block) {
       const unsigned size_class = class_of(size, alignment);
       detail::ThreadStocks* const mine = threads_.known();
-      if (mine != nullptr && size_class < class_count && (*mine)[size_class].push(block)) return;
+      if (mine != nullptr && size_class < class_count && mine->push(size_class, block)) return;
     }
     deallocate_slowly(block, size, alignment);
   }
@@ -121,13 +121,13 @@ class SlabAllocator {
     /// As those of SlabAllocator.
     void* allocate(std::size_t size) {
       if (size <= largest_block) {
-        if (void* const block = (*stocks_.get())[class_of(size)].pop()) return block;
+        if (void* const block = stocks_.get()->pop(class_of(size))) return block;
       }
       return allocator_->allocate_slowly(*stocks_.get(), size);
     }
     void deallocate(void* block, std::size_t size) {
       if (block != nullptr && size <= largest_block) {
-        if ((*stocks_.get())[class_of(size)].push(block)) return;
+        if (stocks_.get()->push(class_of(size), block)) return;
       }
       allocator_->deallocate_slowly(*stocks_.get(), block, size);
     }
