@@ -4,6 +4,14 @@
 
 #include <pybind11/pybind11.h>
 
+/// Block, which all allocators give out.
+void bind_alloc_block(pybind11::module_& module);
+/// BumpAllocator; Block must be bound before.
+void bind_alloc_bump(pybind11::module_& module);
+/// ObjectPool and PoolAllocator; Block must be bound before.
+void bind_alloc_pool(pybind11::module_& module);
+/// SlabAllocator; Block must be bound before.
+void bind_alloc_slab(pybind11::module_& module);
 /// GuestMemory, Region and CpuState.
 void bind_guest(pybind11::module_& module);
 /// LazyMemory and LazyStats; GuestMemory must be bound before.

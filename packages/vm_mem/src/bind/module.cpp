@@ -7,6 +7,10 @@
 PYBIND11_MODULE(_mem, module, pybind11::mod_gil_not_used()) {
   vm::python::import_core();
   module.doc() = "Compiled part of vm_mem; import the names from vm_mem instead.";
+  bind_alloc_block(module);
+  bind_alloc_bump(module);
+  bind_alloc_pool(module);
+  bind_alloc_slab(module);
   bind_guest(module);
   bind_lazy(module);
   bind_paging(module);

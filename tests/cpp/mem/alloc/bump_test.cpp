@@ -47,7 +47,9 @@ TEST(Bump, GoesBackToMarkers) {
   BumpAllocator arena(1 << 16);
   void* const first = arena.allocate(100);
   EXPECT_EQ(arena.used(), 112U);
+  EXPECT_EQ(arena.offset(first), 0U);
   const BumpMarker one = arena.mark();
+  EXPECT_EQ(one.used(), 112U);
   void* const second = arena.allocate(100);
   const BumpMarker two = arena.mark();
   arena.allocate(100);

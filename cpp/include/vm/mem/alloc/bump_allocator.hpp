@@ -16,6 +16,10 @@ namespace vm::mem::alloc {
 
 /// A place in a BumpAllocator to go back to.
 class BumpMarker {
+ public:
+  /// Bytes in use below it.
+  std::uint64_t used() const noexcept { return used_; }
+
  private:
   friend class BumpAllocator;
   explicit BumpMarker(std::uint64_t used) noexcept : used_(used) {}
@@ -78,6 +82,10 @@ class BumpAllocator {
   bool contains(const void* address) const noexcept {
     const auto* const byte = static_cast<const std::byte*>(address);
     return begin_ <= byte && byte < end_;
+  }
+  /// Bytes from the beginning of the arena to an address in it.
+  std::uint64_t offset(const void* address) const noexcept {
+    return static_cast<std::uint64_t>(static_cast<const std::byte*>(address) - begin_);
   }
   /// The memory itself, for who has to keep it beyond the allocator.
   const std::shared_ptr<HostMapping>& mapping() const noexcept { return mapping_; }
