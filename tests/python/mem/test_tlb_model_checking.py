@@ -1,4 +1,4 @@
-"""The protocols of the concurrent TLBs, every interleaving of them: tests/models/*.pml, checked by spin.
+"""The protocols of the TLBs and allocators, every interleaving of them: tests/models/*.pml, checked by spin.
 
 A model that cannot fail proves nothing, so each is also checked with a piece of the protocol taken away.
 """
@@ -65,3 +65,11 @@ def test_page_sizes_that_come_and_go(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mutation", ["ONE_WORD", "ANNOUNCE_LATE"])
 def test_page_sizes_mutated(tmp_path: Path, mutation: str) -> None:
     assert errors(tmp_path, "page_sizes.pml", mutation) == 1
+
+
+def test_the_stack_of_magazines_loses_none_and_gives_none_twice(tmp_path: Path) -> None:
+    assert errors(tmp_path, "magazine_stack.pml", "THREADS=2") == 0
+
+
+def test_the_stack_of_magazines_needs_its_tag(tmp_path: Path) -> None:
+    assert errors(tmp_path, "magazine_stack.pml", "THREADS=2", "NO_TAG=true") == 1
