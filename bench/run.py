@@ -24,6 +24,7 @@ SECTIONS = {
     "mmu-translate": "bench.python.mem.mmu_translate",
     "async-mmu": "bench.python.mem.async_mmu_performance",
     "mem-optimizer": "bench.python.mem.optimizer",
+    "mem-alloc": "bench.python.mem.alloc",
     "accel-exits": "bench.python.accel.exits",
     "startup": "bench.python.startup",
     "peers-translate": "bench.peers.translate",

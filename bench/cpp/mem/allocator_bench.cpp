@@ -83,12 +83,9 @@ struct Crossing {
 };
 
 inline void wait_for(const std::atomic<std::uint64_t>& counter, std::uint64_t value) {
-  while (counter.load(std::memory_order_acquire) < value) {
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#else
-    std::this_thread::yield();
-#endif
+  // Where others use the machine too, the other thread may need this one's processor.
+  for (unsigned tries = 0; counter.load(std::memory_order_acquire) < value; ++tries) {
+    if (tries > 1000) std::this_thread::yield();
   }
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import pickle
 import re
 import threading
@@ -14,7 +15,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from vm_core.error import AccessViolation, DoubleFree, InvalidConfig, ResourceExhausted
 from vm_mem.alloc import BumpAllocator, Hardening, ObjectPool, PoolAllocator, SlabAllocator
 
@@ -121,7 +121,7 @@ def test_blocks_are_apart_and_keep_their_bytes(steps: list[tuple[bool, int, int]
             memoryview(block)[:] = bytes([number % 251]) * size
             blocks.append((block, number % 251))
     ranges = sorted((block.address, block.address + block.size) for block, _ in blocks)
-    assert all(end <= start for (_, end), (start, _) in zip(ranges, ranges[1:], strict=False))
+    assert all(end <= start for (_, end), (start, _) in itertools.pairwise(ranges))
     stats = slabs.stats
     assert stats.live_blocks - stats.quarantined == len(blocks)
     slabs.verify()
@@ -228,7 +228,7 @@ def test_an_arena_overwrites_nothing_that_is_in_use() -> None:
     assert marker.used == arena.used and repr(marker) == f"<BumpMarker at {arena.used}>"
     block = arena.allocate(100)
     nothing = arena.empty(0)
-    with pytest.raises(AccessViolation, match="^2 blocks or arrays"):
+    with pytest.raises(AccessViolation, match=r"^2 blocks or arrays"):
         arena.reset(marker)
     block.free()
     del nothing

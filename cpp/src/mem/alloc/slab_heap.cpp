@@ -18,7 +18,9 @@ std::uint32_t magazines_for(std::uint64_t capacity) noexcept {
 }
 
 /// Only the thread of the stocks writes their counter.
-void count_exchange(ThreadStocks& stocks) noexcept { stocks.exchanges.store(stocks.exchanges.load(relaxed) + 1, relaxed); }
+void count_exchange(ThreadStocks& stocks) noexcept {
+  stocks.exchanges.store(stocks.exchanges.load(relaxed) + 1, relaxed);
+}
 
 const SlabConfig& checked(const SlabConfig& config) {
   const Hardening& hardening = config.hardening;
