@@ -56,8 +56,12 @@ inline const std::vector<Peer>& peers() {
 /// come late; it reads how much at the start of the process, so the process starts again.
 inline void make_room_for_thread_locals(char** arguments) {
   constexpr const char* variable = "GLIBC_TUNABLES";
-  if (std::getenv(variable) != nullptr) return;
-  if (::setenv(variable, "glibc.rtld.optional_static_tls=65536", 1) == 0) ::execv("/proc/self/exe", arguments);
+  const char* const found = std::getenv(variable);
+  std::string tunables = found != nullptr ? found : "";
+  if (tunables.find("optional_static_tls") != std::string::npos) return;
+  if (!tunables.empty()) tunables += ":";
+  tunables += "glibc.rtld.optional_static_tls=65536";
+  if (::setenv(variable, tunables.c_str(), 1) == 0) ::execv("/proc/self/exe", arguments);
 }
 
 }  // namespace alloc_bench

@@ -49,7 +49,7 @@ const std::array<std::uint32_t, batch>& shuffled() {
 // --- The loops -------------------------------------------------------------------------------------------------------
 
 template <class A>
-void pair_loop(benchmark::State& state, A&& allocator) {
+void pair_loop(benchmark::State& state, A allocator) {
   for (auto _ : state) {
     for (std::size_t i = 0; i < pairs; ++i) {
       void* block = allocator.allocate();
@@ -61,7 +61,7 @@ void pair_loop(benchmark::State& state, A&& allocator) {
 }
 
 template <class A>
-void batch_loop(benchmark::State& state, A&& allocator) {
+void batch_loop(benchmark::State& state, A allocator) {
   const std::array<std::uint32_t, batch>& order = shuffled();
   Blocks blocks{};
   for (auto _ : state) {
@@ -90,7 +90,7 @@ inline void wait_for(const std::atomic<std::uint64_t>& counter, std::uint64_t va
 }
 
 template <class A>
-void cross_loop(benchmark::State& state, A&& allocator, Crossing& crossing) {
+void cross_loop(benchmark::State& state, A allocator, Crossing& crossing) {
   const auto me = static_cast<std::size_t>(state.thread_index());
   Crossing::Side& mine = crossing.sides[me];
   Crossing::Side& other = crossing.sides[1 - me];

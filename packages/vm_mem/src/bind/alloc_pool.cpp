@@ -60,6 +60,7 @@ class PyPool {
   ~PyPool() { forget_hooks(); }  // what is on loan still belongs to its borrower: no `reset`
 
   py::object acquire(std::uint64_t timeout_ns) {
+    if (timeout_ns == 0) return keep(pool_.acquire());
     const auto end = std::chrono::steady_clock::now() + std::chrono::nanoseconds(std::min(timeout_ns, longest_wait));
     while (true) {
       if (Pool::Lease lease = pool_.try_acquire()) return keep(std::move(lease));
@@ -175,7 +176,8 @@ void bind_stats(py::module_& module) {
       .def_readonly("created", &PoolStats::created, "Objects made.")
       .def_readonly("acquired", &PoolStats::acquired, "Loans.")
       .def_readonly("reused", &PoolStats::reused, "Loans of an object that existed before.")
-      .def_readonly("refused", &PoolStats::refused, "Loans not given, because max objects were on loan.")
+      .def_readonly("refused", &PoolStats::refused,
+                    "Attempts that found max objects on loan; who waits may make several.")
       .def_readonly("evicted_lru", &PoolStats::evicted_lru, "Destroyed because more than max_idle were idle.")
       .def_readonly("evicted_age", &PoolStats::evicted_age, "Destroyed because they were idle for too long.")
       .def_readonly("invalid", &PoolStats::invalid, "Destroyed because `validate` said no, or raised.")

@@ -176,8 +176,7 @@ void bind_alloc_slab(py::module_& module) {
            "hold in magazines stays with them.")
       .def("verify", &SlabAllocator::verify, py::call_guard<py::gil_scoped_release>(),
            "Look at all canaries and at the quarantine now.\n\nRaises AccessViolation for the first damage found.")
-      .def_property_readonly("stats", &SlabAllocator::stats, py::call_guard<py::gil_scoped_release>(),
-                             "SlabStats: a snapshot.")
+      .def_property_readonly("stats", &SlabAllocator::stats, "SlabStats: a snapshot.")
       .def_property_readonly("largest_size", &SlabAllocator::largest_size, "Bytes that allocate() gives at most.")
       .def_property_readonly(
           "capacity", [](const SlabAllocator& self) { return self.config().capacity; }, "Bytes asked for.")

@@ -26,7 +26,7 @@ struct PoolStats {
   std::uint64_t created = 0;
   std::uint64_t acquired = 0;       ///< loans
   std::uint64_t reused = 0;         ///< loans of an object that existed before
-  std::uint64_t refused = 0;        ///< loans not given, because max objects were on loan
+  std::uint64_t refused = 0;        ///< attempts that found max objects on loan; acquire_for may make several
   std::uint64_t evicted_lru = 0;    ///< destroyed because more than max_idle were idle
   std::uint64_t evicted_age = 0;    ///< destroyed because they were idle for longer than max_idle_ns
   std::uint64_t invalid = 0;        ///< destroyed because `validate` said no, or threw
