@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from ctypes.util import find_library
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
@@ -74,6 +75,8 @@ SYSTEM = {
     "spin": (lambda: _tool("spin"), "spin", False),
     "gdb": (lambda: _tool("gdb"), "gdb", False),
     "tbb": (lambda: _header("tbb/concurrent_hash_map.h"), "libtbb-dev", False),
+    "mallocs": (lambda: bool(find_library("mimalloc")), "libmimalloc2.0 libjemalloc2 libtcmalloc-minimal4", False),
+    "boost": (lambda: _header("boost/pool/pool.hpp"), "libboost-dev", False),
     "valgrind": (lambda: _tool("valgrind"), "valgrind", False),
     "fuzzer": (_has_fuzzer, "clang libclang-rt-dev", False),
 }
@@ -86,7 +89,7 @@ NEEDS = {
     "asan": (*BUILD, "gtest"),
     "tsan": (*BUILD, "gtest"),
     "fuzz": (*BUILD, "fuzzer"),
-    "bench": (*BUILD, "benchmark", "tbb", "valgrind"),
+    "bench": (*BUILD, "benchmark", "tbb", "valgrind", "mallocs", "boost"),
     "sdists": BUILD,
     "wheels": ("compiler", "python", "ccache"),
     "docs": BUILD,

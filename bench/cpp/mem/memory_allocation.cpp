@@ -116,7 +116,7 @@ struct Resource {
 
 template <class Make>
 void add(const std::string& who, const Make& make, bool threads) {
-  for (const std::size_t size : {16, 256, 1024, 4096, 8192}) {
+  for (const std::size_t size : {16U, 256U, 1024U, 4096U, 8192U}) {
     benchmark::RegisterBenchmark((who + "/" + std::to_string(size) + "_bytes").c_str(),
                                  [make, size](benchmark::State& s) { fixed_loop(s, make(), size); });
   }

@@ -43,7 +43,7 @@ bool says(const std::string& message, const std::string& words) {
 }
 
 TEST(Hardening, FindsDoubleFrees) {
-  for (const std::size_t quarantine : {0, 4}) {
+  for (const std::size_t quarantine : {0U, 4U}) {
     SlabAllocator slabs(hardened(quarantine));
     void* const block = slabs.allocate(100);
     void* const neighbour = slabs.allocate(100);
@@ -75,7 +75,7 @@ TEST(Hardening, FindsForeignPointers) {
 
 TEST(Hardening, FindsOverflows) {
   SlabAllocator slabs(hardened(0, true));
-  for (std::size_t size : {0, 1, 24, 100, 120, 1000, 8184}) {
+  for (std::size_t size : {0U, 1U, 24U, 100U, 120U, 1000U, 8184U}) {
     auto* const block = static_cast<std::byte*>(slabs.allocate(size));
     fill(block, size, 0xff);
     slabs.verify();

@@ -204,7 +204,7 @@ PoolConfig few_blocks() {
 }
 
 TEST(Pool, BlocksAreAlignedAndApart) {
-  for (const std::size_t size : {1, 100, 4096, 100000}) {
+  for (const std::size_t size : {1U, 100U, 4096U, 100000U}) {
     PoolAllocator pool(size, few_blocks());
     std::vector<void*> blocks;
     for (unsigned i = 0; i < 4; ++i) {

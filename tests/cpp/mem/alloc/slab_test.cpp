@@ -42,8 +42,8 @@ TEST(SizeClasses, EveryBlockFitsAndWastesLittle) {
 
 TEST(Slab, BlocksAreAlignedAndApart) {
   SlabAllocator slabs(small_slabs());
-  for (std::size_t size : {0, 1, 16, 17, 64, 100, 256, 1000, 4096, 8192}) {
-    for (std::size_t alignment : {1, 16, 64, 256, 4096}) {
+  for (std::size_t size : {0U, 1U, 16U, 17U, 64U, 100U, 256U, 1000U, 4096U, 8192U}) {
+    for (std::size_t alignment : {1U, 16U, 64U, 256U, 4096U}) {
       void* const one = slabs.allocate(size, alignment);
       void* const two = slabs.allocate(size, alignment);
       EXPECT_NE(one, two);
@@ -82,7 +82,7 @@ TEST(Slab, RefusesWhatItCannotDo) {
 
 TEST(Slab, UsesAllOfItsCapacityForAnySize) {
   SlabAllocator slabs(small_slabs(1 << 20));
-  for (std::size_t size : {64, 8192, 16}) {
+  for (std::size_t size : {64U, 8192U, 16U}) {
     std::vector<void*> blocks;
     try {
       while (true) blocks.push_back(slabs.allocate(size));
