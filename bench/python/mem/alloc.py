@@ -69,7 +69,7 @@ def promises(times: Times) -> list[Target]:
     for peer in MALLOCS:
         ratio(f"slab, called: a pair, to {peer}", ("slab_called", "pair"), (peer, "pair"), 1.0)
     for case in ("batch", "cross"):
-        for ours in ("slab_inlined", "slab_called"):
+        for ours in ("slab_local", "slab_inlined", "slab_called"):
             ratio(f"{ours}: {case}, to snmalloc", (ours, case), ("snmalloc", case), 1.0)
             ratio(f"{ours}: {case}, times as fast as mimalloc", (ours, case), ("mimalloc", case), 4.0, True)
     ratio("bump, inlined, to adding to a pointer", ("bump_inlined", "bump"), ("pointer_add", "bump"), 1.3)

@@ -11,10 +11,8 @@ namespace vm::mem::alloc {
 
 namespace {
 
-constexpr std::uint64_t largest_capacity = std::uint64_t{1} << 46;
-
 std::uint64_t checked_capacity(std::uint64_t capacity) {
-  if (capacity != 0 && capacity <= largest_capacity) return align_up(capacity, host_page_size());
+  if (capacity != 0 && capacity <= BumpAllocator::largest_capacity) return align_up(capacity, host_page_size());
   throw InvalidConfig("an arena's capacity is 1 to 2^46 bytes, got " + hex(capacity));
 }
 

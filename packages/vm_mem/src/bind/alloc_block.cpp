@@ -2,12 +2,9 @@
 
 #include "alloc_block.hpp"
 
-#include <pybind11/stl.h>
-
 #include <limits>
 #include <string>
 #include <utility>
-#include <vector>
 
 #include "bind.hpp"
 #include "vm/core/error.hpp"
@@ -84,16 +81,20 @@ void Block::look() {
 }
 
 ArrayRequest::ArrayRequest(const py::object& wanted, const py::object& dtype) : type(py::dtype::from_args(dtype)) {
-  if (type.attr("hasobject").cast<bool>()) {
+  constexpr std::uint64_t has_object = 1;  // NPY_ITEM_HASOBJECT
+  if ((type.flags() & has_object) != 0) {
     throw vm::InvalidConfig("memory of an allocator holds no Python objects; choose another dtype than " +
                             py::repr(type).cast<std::string>());
   }
-  shape = py::isinstance<py::sequence>(wanted) ? py::tuple(wanted) : py::make_tuple(wanted);
+  if (py::isinstance<py::sequence>(wanted)) {
+    for (const py::handle each : wanted) shape.push_back(each.cast<py::ssize_t>());
+  } else {
+    shape.push_back(wanted.cast<py::ssize_t>());
+  }
   bytes = static_cast<std::size_t>(type.itemsize());
-  for (const py::handle each : shape) {
-    const auto extent = each.cast<py::ssize_t>();
+  for (const py::ssize_t extent : shape) {
     if (extent < 0 || (extent > 0 && bytes > static_cast<std::size_t>(PY_SSIZE_T_MAX / extent))) {
-      throw vm::InvalidConfig("no array has the shape " + py::repr(shape).cast<std::string>());
+      throw vm::InvalidConfig("no array has the shape " + py::repr(wanted).cast<std::string>());
     }
     bytes *= static_cast<std::size_t>(extent);
   }
@@ -103,7 +104,7 @@ py::object array_over(std::unique_ptr<Block> block, const ArrayRequest& request)
   Block& seen = *block;
   const py::object owner = py::cast(std::move(block));
   seen.look();  // for good: whoever gets at the block through the array must not free it
-  return py::array(request.type, request.shape.cast<std::vector<py::ssize_t>>(), seen.data(), owner);
+  return py::array(request.type, request.shape, seen.data(), owner);
 }
 
 void bind_alloc_block(py::module_& module) {

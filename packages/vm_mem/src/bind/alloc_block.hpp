@@ -10,7 +10,8 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <optional>
+#include <utility>
+#include <vector>
 
 /// Returns its memory once: by free() or when Python forgets it. The memory stays as long as somebody looks at it.
 class Block {
@@ -45,7 +46,7 @@ struct ArrayRequest {
   ArrayRequest(const pybind11::object& shape, const pybind11::object& dtype);
 
   pybind11::dtype type;
-  pybind11::tuple shape;
+  std::vector<pybind11::ssize_t> shape;
   std::size_t bytes;
 };
 

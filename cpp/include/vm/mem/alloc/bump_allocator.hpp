@@ -31,8 +31,10 @@ class BumpMarker {
 class BumpAllocator {
  public:
   /// `capacity`: bytes, rounded up to whole pages; they cost address space, and memory when used.
-  /// \throws InvalidConfig for a capacity of 0. \throws ResourceExhausted when the address space is not to be had.
+  /// \throws InvalidConfig for a capacity of 0 or above 2^46. \throws ResourceExhausted when the address space is not
+  /// to be had.
   explicit BumpAllocator(std::uint64_t capacity = std::uint64_t{1} << 30, HugePages huge_pages = HugePages::automatic);
+  static constexpr std::uint64_t largest_capacity = std::uint64_t{1} << 46;
   BumpAllocator(const BumpAllocator&) = delete;
   BumpAllocator& operator=(const BumpAllocator&) = delete;
 
@@ -40,11 +42,14 @@ class BumpAllocator {
   /// time. 0 bytes may have the address of what comes next.
   /// \throws ResourceExhausted when they do not fit. \throws InvalidConfig when the alignment is no power of two.
   void* allocate(std::size_t size, std::size_t alignment = least_alignment) {
-    // The cursor and the end are multiples of 16, so when `size` fits, `size` rounded up does.
-    if (alignment <= least_alignment && alignment != 0 && size <= static_cast<std::size_t>(end_ - cursor_)) {
-      std::byte* const block = cursor_;
-      cursor_ = block + ((size + least_alignment - 1) & ~(least_alignment - 1));
-      return block;
+    if (alignment <= least_alignment && alignment != 0 && size <= largest_capacity) {
+      // The cursor stays a multiple of 16. Numbers, because a pointer beyond the arena is not to be computed.
+      const std::size_t padded = (size + least_alignment - 1) & ~(least_alignment - 1);
+      if (reinterpret_cast<std::uintptr_t>(cursor_) + padded <= reinterpret_cast<std::uintptr_t>(end_)) {
+        std::byte* const block = cursor_;
+        cursor_ = block + padded;
+        return block;
+      }
     }
     return allocate_slowly(size, alignment);
   }

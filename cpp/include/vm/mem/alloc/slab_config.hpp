@@ -40,7 +40,7 @@ struct SlabConfig {
   /// Free blocks of each class that wait in full magazines for any thread, in bytes; more return to their slabs.
   std::uint64_t cached_bytes = std::uint64_t{1} << 20;
   /// Slabs without blocks in use that keep their pages; more give them back to the kernel.
-  std::uint32_t spare_slabs = 16;
+  std::uint32_t spare_slabs = 256;
   HugePages huge_pages = HugePages::none;
   Hardening hardening;
 };
