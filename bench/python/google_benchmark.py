@@ -36,10 +36,8 @@ def build(tree: Path) -> list[Path]:
 
 
 # What Google Benchmark says of a run itself; every other number in a row is a counter of ours.
-OWN_NUMBERS = frozenset(
-    ("family_index", "per_family_instance_index", "repetitions", "repetition_index", "threads", "iterations")
-    + ("real_time", "cpu_time", "items_per_second", "bytes_per_second")
-)
+OWN_NUMBERS = {"real_time", "cpu_time", "items_per_second", "bytes_per_second", "iterations", "threads"}
+OWN_NUMBERS |= {"repetitions", "repetition_index", "family_index", "per_family_instance_index"}
 
 
 @dataclass
@@ -47,7 +45,7 @@ class Found:
     """What the repetitions of one benchmark gave; nothing when it skipped."""
 
     times: list[float] = field(default_factory=list)  # nanoseconds per item
-    counters: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    counters: dict[str, list[float]] = field(default_factory=dict)
 
 
 def measure(program: Path, quick: bool) -> dict[str, Found]:
@@ -68,7 +66,7 @@ def measure(program: Path, quick: bool) -> dict[str, Found]:
                 found.times.append(_ns_per_item(row))
                 for name, value in row.items():
                     if name not in OWN_NUMBERS and isinstance(value, (int, float)):
-                        found.counters[name].append(value)
+                        found.counters.setdefault(name, []).append(value)
     return dict(
         sorted(benchmarks.items(), key=lambda item: (_argument(item[0]), not item[0].startswith(BASELINES), item[0]))
     )
