@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 from vm_core import FaultReason
+from vm_core.command import examples
 
 from ..paging import AddressSpace, TranslationArray
 from . import options
@@ -20,7 +21,6 @@ from .text import (
     RIGHTS,
     CliError,
     count_text,
-    examples,
     fault_counts,
     fault_text,
     number,
