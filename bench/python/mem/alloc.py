@@ -119,7 +119,8 @@ def main() -> None:
     section = Section("mem-alloc", "Allocators", options.quick, ("numpy",), INTRO)
     programs = {program.name: program for program in google_benchmark.build(TREE)}
     for name in ("allocator_bench", "memory_allocation"):
-        times = google_benchmark.measure(programs[f"bench_{name}"], options.quick)
+        found = google_benchmark.measure(programs[f"bench_{name}"], options.quick)
+        times = {benchmark: each.times for benchmark, each in found.items()}
         tables(times, section, name)
         section.data[name] = times
         if name == "allocator_bench":
