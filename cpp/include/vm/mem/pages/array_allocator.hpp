@@ -1,0 +1,103 @@
+#pragma once
+/// \file
+/// malloc for arrays: aligned, large ones on huge pages, and pages that were freed kept for the next array.
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+namespace vm::mem {
+
+struct ArrayAllocatorOptions {
+  /// Of every array: a power of two from 16 to 2 MiB.
+  std::uint64_t alignment = 64;
+  /// Whether arrays from 1 MiB on lie on transparent huge pages where the kernel can. Then they begin at a multiple of
+  /// 2 MiB, and one may occupy up to 2 MiB more than it needs.
+  bool huge_pages = true;
+  /// Bytes of freed arrays from 1 MiB on that stay mapped for the next ones; 0 keeps nothing.
+  std::uint64_t retain = std::uint64_t{256} << 20;
+};
+
+/// Counts since the allocator was made; sizes in bytes as they were asked for, unless it says otherwise.
+struct ArrayAllocatorStats {
+  std::uint64_t allocations = 0;
+  std::uint64_t frees = 0;
+  std::uint64_t reallocations = 0;
+  std::uint64_t failures = 0;        ///< requests that the system had no memory for
+  std::uint64_t reused = 0;          ///< allocations that got pages which another array had before
+  std::uint64_t bytes_in_use = 0;    ///< now
+  std::uint64_t peak_bytes = 0;      ///< most in use at once
+  std::uint64_t mapped_bytes = 0;    ///< now mapped for arrays from 1 MiB on, in use or kept
+  std::uint64_t retained_bytes = 0;  ///< of these, kept for the next arrays
+};
+
+/// Arrays below 1 MiB come from malloc, with the size in front; larger ones from mmap. Any thread may allocate and free
+/// anything, and a child of fork may go on using it: no lock is ever held. It outlives its arrays.
+class ArrayAllocator {
+ public:
+  /// Throws InvalidConfig.
+  explicit ArrayAllocator(const ArrayAllocatorOptions& options = {});
+  ArrayAllocator(const ArrayAllocator&) = delete;
+  ArrayAllocator& operator=(const ArrayAllocator&) = delete;
+  ~ArrayAllocator();
+
+  /// nullptr when the system has no memory; 0 bytes are 1.
+  void* allocate(std::uint64_t size) noexcept;
+  /// count * size bytes of zeros; nullptr also when that does not fit 64 bits.
+  void* allocate_zeroed(std::uint64_t count, std::uint64_t size) noexcept;
+  /// As realloc(3): the bytes move if they must and stay aligned; on nullptr the old array stays.
+  void* reallocate(void* array, std::uint64_t size) noexcept;
+  /// nullptr is nothing.
+  void free(void* array) noexcept;
+
+  /// Gives back what is kept, and keeps nothing from now on.
+  void stop_retaining() noexcept;
+  ArrayAllocatorStats stats() const noexcept;
+  const ArrayAllocatorOptions& options() const noexcept { return options_; }
+
+ private:
+  struct Header;
+
+  void* counted(void* array) noexcept;
+  void count_in_use(std::uint64_t size) noexcept;
+  void* place(std::uint64_t size, bool zeroed) noexcept;
+  void* move(void* array, std::uint64_t size) noexcept;
+  void release(void* array) noexcept;
+
+  void* place_small(std::uint64_t size, bool zeroed) noexcept;
+  void* move_small(void* array, std::uint64_t size) noexcept;
+  std::uint64_t offset_in(const std::byte* base) const noexcept;
+  void* with_header(std::byte* base, std::uint64_t size) noexcept;
+
+  void* place_large(std::uint64_t size, bool zeroed) noexcept;
+  void clear(std::byte* data, std::uint64_t size) const noexcept;
+  std::uint64_t mapped_size(unsigned size_class) const noexcept;
+  std::byte* map(unsigned size_class) noexcept;
+  void unmap(std::byte* data, unsigned size_class) noexcept;
+  std::byte* take_kept(unsigned size_class) noexcept;
+  void keep_or_unmap(std::byte* data, unsigned size_class) noexcept;
+  bool evict_one() noexcept;
+  void drop(std::uintptr_t slot_value) noexcept;
+
+  // A slot holds the address of an array's pages with their size class in the low bits, which are 0 in an address of
+  // pages, so taking it needs no look at the pages themselves.
+  static constexpr std::size_t slot_count = 32;
+
+  ArrayAllocatorOptions options_;
+  std::uint64_t page_;
+  std::atomic<std::uint64_t> retain_limit_;
+  std::array<std::atomic<std::uintptr_t>, slot_count> kept_{};
+  std::atomic<std::uint64_t> victim_{0};
+  std::atomic<std::uint64_t> retained_{0};
+  std::atomic<std::uint64_t> mapped_{0};
+  std::atomic<std::uint64_t> allocations_{0};
+  std::atomic<std::uint64_t> frees_{0};
+  std::atomic<std::uint64_t> reallocations_{0};
+  std::atomic<std::uint64_t> failures_{0};
+  std::atomic<std::uint64_t> reused_{0};
+  std::atomic<std::uint64_t> in_use_{0};
+  std::atomic<std::uint64_t> peak_{0};
+};
+
+}  // namespace vm::mem
