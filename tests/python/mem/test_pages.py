@@ -169,7 +169,6 @@ def test_arrays_that_cannot_be() -> None:
         block.array("u8")
     with pytest.raises(InvalidConfig, match="Python objects"):
         block.array(object)
-    assert block.array("3u4").shape == (1, 3)
 
 
 @pytest.mark.parametrize(
@@ -258,8 +257,8 @@ def test_no_array_loses_its_rights() -> None:
     assert not array.flags.writeable
     with pytest.raises(ValueError, match="WRITEABLE"):
         array.flags.writeable = True
-    with pytest.raises(BufferError):
-        ctypes.c_char.from_buffer(block)  # needs a writable one
+    with pytest.raises(TypeError, match="not writable"):
+        ctypes.c_char.from_buffer(block)
     assert memoryview(block).readonly
     del array
     block.protect(0, PAGE, Access.NONE)

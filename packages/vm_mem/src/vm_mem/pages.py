@@ -20,7 +20,16 @@ from typing import Literal
 
 from ._mem import Advice, DualMapping, NumpyAllocator, PageBlock, PageCensus, measure
 
-__all__ = ["Advice", "DualMapping", "NumpyAllocator", "PageBlock", "PageCensus", "allocate", "measure", "numpy_allocator"]
+__all__ = [
+    "Advice",
+    "DualMapping",
+    "NumpyAllocator",
+    "PageBlock",
+    "PageCensus",
+    "allocate",
+    "measure",
+    "numpy_allocator",
+]
 
 
 def allocate(
@@ -82,7 +91,7 @@ def numpy_allocator(
 
     >>> import numpy as np
     >>> with numpy_allocator(alignment=4096) as statistics:
-    ...     array = np.ones(1000)
+    ...     array = np.empty(1000)
     >>> array.ctypes.data % 4096, statistics.allocations, statistics.bytes_in_use
     (0, 1, 8000)
     """

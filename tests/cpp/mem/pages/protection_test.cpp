@@ -6,6 +6,7 @@
 #include <array>
 #include <cstring>
 #include <fstream>
+#include <memory>
 #include <random>
 #include <string>
 #include <vector>
@@ -146,37 +147,33 @@ TEST(Protection, AGuardInTheMiddle) {
   EXPECT_EQ(signal_of_reading(block->data() + 2 * page), 0);
 }
 
-#ifdef __linux__
+// The allocators of sanitizers need mappings of their own.
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 TEST(Protection, WhenThereAreNoMoreMappingsNothingChanges) {
   std::uint64_t limit = 0;
   std::ifstream("/proc/sys/vm/max_map_count") >> limit;
   if (limit == 0 || limit > 100'000) GTEST_SKIP() << "max_map_count is " << limit << ": too many to use up in a test";
+  {
+    // Room for malloc, which cannot grow once there are no mappings left.
+    std::vector<std::unique_ptr<char[]>> room(16'000);
+    for (auto& some : room) some = std::make_unique<char[]>(1000);
+    const auto end_of_the_room = std::make_unique<char[]>(1000);
+  }
   const std::uint64_t pages = 2 * limit + 8;
   const std::unique_ptr<PageBlock> block(make(pages, WxPolicy::exclusive));
-  std::uint64_t last = 0;
+  std::uint64_t last = 1;
+  std::string refused;
   try {
-    for (last = 1; last + 2 < pages; last += 2) block->protect(last * page, page, Access::read);
-    FAIL() << "the process has no limit";
+    for (; last + 2 < pages; last += 2) block->protect(last * page, page, Access::read);
   } catch (const ResourceExhausted& error) {
-    EXPECT_NE(std::string(error.what()).find("max_map_count"), std::string::npos);
+    refused = error.what();
   }
-  const std::string after = rights_of(block->data() + last * page);
-  const auto runs = block->protection().ranges().size();
-  // Begins at a border and ends inside a run: the kernel changes the first runs and then has to give up.
-  std::string failed;
-  try {
-    block->protect((last + 2) * page - 8 * page, (pages - last - 2) * page, Access::none);
-  } catch (const ResourceExhausted& error) {
-    failed = error.what();
-  }
-  const std::string before_end = rights_of(block->data() + (last - 6) * page);
-  const auto runs_then = block->protection().ranges().size();
-  const Access tracked = block->protection().at((last - 6) * page);
+  const std::string kernel = rights_of(block->data() + last * page);
+  const Access tracked = block->protection().at(last * page);
   block->protect(0, pages * page, rw);  // gives the mappings back before anybody needs memory for a message
-  EXPECT_EQ(after, "rw-p");
-  EXPECT_NE(failed, "");
-  EXPECT_EQ(before_end, to_string(tracked) + "p");
-  EXPECT_EQ(runs_then, runs);
+  EXPECT_NE(refused.find("max_map_count"), std::string::npos) << refused;
+  EXPECT_EQ(kernel, "rw-p");
+  EXPECT_EQ(tracked, rw);
   EXPECT_EQ(block->protection().ranges().size(), 1U);
 }
 #endif
