@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import mmap
@@ -143,9 +144,9 @@ def test_arrays_outlive_the_block_the_statistics_and_the_thread() -> None:
 
 def test_blocks_nest_and_an_error_ends_one() -> None:
     with numpy_allocator(alignment=4096) as outer:
-        with pytest.raises(RuntimeError, match="inner"), numpy_allocator() as inner:
+        with contextlib.suppress(RuntimeError), numpy_allocator() as inner:
             first = np.empty(3)
-            raise RuntimeError("inner")
+            raise RuntimeError
         second = np.empty(3)
     assert (inner.allocations, outer.allocations) == (1, 1)
     assert second.ctypes.data % 4096 == 0

@@ -233,12 +233,12 @@ def test_rights_and_policies() -> None:
     block = allocate(4 * PAGE, huge_pages=None)
     block.protect(PAGE, PAGE, RX)
     assert block.rights == [(0, PAGE, RW), (PAGE, PAGE, RX), (2 * PAGE, 2 * PAGE, RW)]
-    with pytest.raises(AccessViolation, match="has r-x, wanted rwx.*exclusive"):
+    with pytest.raises(AccessViolation, match=r"has r-x, wanted rwx.*exclusive"):
         block.protect(PAGE, PAGE, RW | Access.EXECUTE)
     block.protect(PAGE, PAGE, RW)
     strict = allocate(PAGE, wx_policy="strict")
     strict.protect(0, PAGE, RX)
-    with pytest.raises(AccessViolation, match="has r-x, wanted rw-.*strict"):
+    with pytest.raises(AccessViolation, match=r"has r-x, wanted rw-.*strict"):
         strict.protect(0, PAGE, RW)
     loose = allocate(PAGE, wx_policy="unrestricted")
     loose.protect(0, PAGE, RW | Access.EXECUTE)

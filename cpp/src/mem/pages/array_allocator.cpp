@@ -20,6 +20,7 @@ constexpr auto relaxed = std::memory_order_relaxed;
 
 constexpr std::uint64_t smallest_alignment = 16;  // of what malloc returns
 constexpr std::uint64_t largest_alignment = std::uint64_t{2} << 20;
+constexpr std::uint64_t largest_sum = std::uint64_t{1} << 63;
 
 }  // namespace
 
@@ -35,81 +36,115 @@ ArrayAllocator::ArrayAllocator(const ArrayAllocatorOptions& options)
 
 ArrayAllocator::~ArrayAllocator() { stop_retaining(); }
 
-void* ArrayAllocator::allocate(std::uint64_t size) noexcept { return counted(place(size, false)); }
+void* ArrayAllocator::allocate(std::uint64_t size) noexcept {
+  Changes changes;
+  return counted(place(size, false, changes), changes);
+}
 
 void* ArrayAllocator::allocate_zeroed(std::uint64_t count, std::uint64_t size) noexcept {
+  Changes changes;
   const bool fits = size == 0 || count <= largest_array / size;
-  return counted(fits ? place(count * size, true) : nullptr);
+  return counted(fits ? place(count * size, true, changes) : nullptr, changes);
 }
 
 void* ArrayAllocator::reallocate(void* array, std::uint64_t size) noexcept {
   if (array == nullptr) return allocate(size);
+  Changes changes;
   const std::uint64_t old = Header::of(array).size;
-  void* const moved = move(array, size);
+  void* const moved = move(array, size, changes);
   if (moved == nullptr) {
     failures_.fetch_add(1, relaxed);
     return nullptr;
   }
-  reallocations_.fetch_add(1, relaxed);
-  in_use_.fetch_sub(old, relaxed);
-  count_in_use(Header::of(moved).size);
+  changes.reallocations = 1;
+  changes.in_use = Header::of(moved).size - old;
+  count(changes);
   return moved;
 }
 
 void ArrayAllocator::free(void* array) noexcept {
   if (array == nullptr) return;
-  frees_.fetch_add(1, relaxed);
-  in_use_.fetch_sub(Header::of(array).size, relaxed);
-  release(array);
+  Changes changes;
+  changes.frees = 1;
+  changes.in_use = 0 - Header::of(array).size;
+  release(array, changes);
+  count(changes);
 }
 
-void* ArrayAllocator::counted(void* array) noexcept {
+void* ArrayAllocator::counted(void* array, Changes& changes) noexcept {
   if (array == nullptr) {
     failures_.fetch_add(1, relaxed);
     return nullptr;
   }
-  allocations_.fetch_add(1, relaxed);
-  count_in_use(Header::of(array).size);
+  changes.allocations = 1;
+  changes.in_use = Header::of(array).size;
+  count(changes);
   return array;
+}
+
+void ArrayAllocator::count(const Changes& changes) noexcept {
+  // Acquire and release: the next one to count here sees what this one stored. A child of fork that finds the flag set
+  // by a thread which it does not have always adds to `shared_`.
+  const bool alone = !counting_.exchange(true, std::memory_order_acquire);
+  Counters& counters = alone ? own_ : shared_;
+  const auto add = [alone](Counter& counter, std::uint64_t change) {
+    if (change == 0) return;
+    if (alone) {
+      counter.store(counter.load(relaxed) + change, relaxed);
+    } else {
+      counter.fetch_add(change, relaxed);
+    }
+  };
+  add(counters.allocations, changes.allocations);
+  add(counters.frees, changes.frees);
+  add(counters.reallocations, changes.reallocations);
+  add(counters.reused, changes.reused);
+  add(counters.in_use, changes.in_use);
+  add(counters.mapped, changes.mapped);
+  add(counters.retained, changes.retained);
+  if (alone) counting_.store(false, std::memory_order_release);
+  if (changes.frees != 0) return;
+  const std::uint64_t now = total(&Counters::in_use);
+  std::uint64_t peak = peak_.load(relaxed);
+  // Seen between two changes of other threads, the sum may be below 0; that is no peak.
+  while (now > peak && now <= largest_sum && !peak_.compare_exchange_weak(peak, now, relaxed)) {
+  }
+}
+
+std::uint64_t ArrayAllocator::total(Counter Counters::*counter) const noexcept {
+  return (own_.*counter).load(relaxed) + (shared_.*counter).load(relaxed);
 }
 
 ArrayAllocatorStats ArrayAllocator::stats() const noexcept {
   ArrayAllocatorStats stats;
-  stats.allocations = allocations_.load(relaxed);
-  stats.frees = frees_.load(relaxed);
-  stats.reallocations = reallocations_.load(relaxed);
+  stats.allocations = total(&Counters::allocations);
+  stats.frees = total(&Counters::frees);
+  stats.reallocations = total(&Counters::reallocations);
   stats.failures = failures_.load(relaxed);
-  stats.reused = reused_.load(relaxed);
-  stats.bytes_in_use = in_use_.load(relaxed);
+  stats.reused = total(&Counters::reused);
+  stats.bytes_in_use = total(&Counters::in_use);
   stats.peak_bytes = peak_.load(relaxed);
-  stats.mapped_bytes = mapped_.load(relaxed);
-  stats.retained_bytes = retained_.load(relaxed);
+  stats.mapped_bytes = total(&Counters::mapped);
+  stats.retained_bytes = total(&Counters::retained);
   return stats;
 }
 
-void ArrayAllocator::count_in_use(std::uint64_t size) noexcept {
-  const std::uint64_t now = in_use_.fetch_add(size, relaxed) + size;
-  std::uint64_t peak = peak_.load(relaxed);
-  while (now > peak && !peak_.compare_exchange_weak(peak, now, relaxed)) {
-  }
-}
-
-void* ArrayAllocator::place(std::uint64_t size, bool zeroed) noexcept {
+void* ArrayAllocator::place(std::uint64_t size, bool zeroed, Changes& changes) noexcept {
   size = std::max<std::uint64_t>(size, 1);
-  return size < large_array ? place_small(size, zeroed) : place_large(size, zeroed);
+  return size < large_array ? place_small(size, zeroed) : place_large(size, zeroed, changes);
 }
 
-void ArrayAllocator::release(void* array) noexcept {
+void ArrayAllocator::release(void* array, Changes& changes) noexcept {
   const Header header = Header::of(array);
   auto* const data = static_cast<std::byte*>(array);
   if (header.is_large()) {
-    keep_or_unmap(data, header.size_class());
+    keep_or_unmap(data, header.size_class(), changes);
   } else {
     std::free(data - header.offset());
   }
 }
 
-void* ArrayAllocator::move(void* array, std::uint64_t size) noexcept {
+void* ArrayAllocator::move(void* array, std::uint64_t size, Changes& changes) noexcept {
   size = std::max<std::uint64_t>(size, 1);
   Header& header = Header::of(array);
   if (!header.is_large() && size < large_array) return move_small(array, size);
@@ -119,10 +154,10 @@ void* ArrayAllocator::move(void* array, std::uint64_t size) noexcept {
     header.size = size;
     return array;
   }
-  void* const moved = place(size, false);
+  void* const moved = place(size, false, changes);
   if (moved == nullptr) return nullptr;
   std::memcpy(moved, array, std::min(header.size, size));
-  release(array);
+  release(array, changes);
   return moved;
 }
 

@@ -24,16 +24,15 @@ static_assert(class_of(largest_array) < class_bits, "a size class fits beside th
 
 }  // namespace
 
-void* ArrayAllocator::place_large(std::uint64_t size, bool zeroed) noexcept {
+void* ArrayAllocator::place_large(std::uint64_t size, bool zeroed, Changes& changes) noexcept {
   if (size > largest_array) return nullptr;
   const unsigned size_class = class_of(size);
-  std::byte* data = take_kept(size_class);
-  if (data != nullptr) {
-    reused_.fetch_add(1, relaxed);
-    if (zeroed) clear(data, size);
-  } else {
-    data = map(size_class);
+  std::byte* data = take_kept(size_class, changes);
+  if (data == nullptr) {
+    data = map(size_class, changes);
     if (data == nullptr) return nullptr;
+  } else if (zeroed) {
+    clear(data, size);
   }
   Header::of(data) = {size, Header::large_flag | size_class};
   return data;
@@ -50,84 +49,92 @@ std::uint64_t ArrayAllocator::mapped_size(unsigned size_class) const noexcept {
 }
 
 /// Fresh zeros, or nullptr.
-std::byte* ArrayAllocator::map(unsigned size_class) noexcept {
+std::byte* ArrayAllocator::map(unsigned size_class, Changes& changes) noexcept {
   const std::uint64_t size = mapped_size(size_class);
   const std::uint64_t alignment = std::max(options_.alignment, options_.huge_pages ? transparent_alignment : page_);
   int code = 0;
   MappedPages pages = map_aligned(page_, size, 0, alignment, PROT_READ | PROT_WRITE, code);
-  if (!pages && evict_one()) pages = map_aligned(page_, size, 0, alignment, PROT_READ | PROT_WRITE, code);
+  while (!pages && evict_one(changes)) pages = map_aligned(page_, size, 0, alignment, PROT_READ | PROT_WRITE, code);
   if (!pages) return nullptr;
   std::byte* const data = pages.at(page_);
   pages.release();
   // A kernel without transparent huge pages refuses, and ordinary ones do as well.
   if (options_.huge_pages) ::madvise(data, size, MADV_HUGEPAGE);
-  mapped_.fetch_add(page_ + size, relaxed);
+  changes.mapped += page_ + size;
   return data;
 }
 
-void ArrayAllocator::unmap(std::byte* data, unsigned size_class) noexcept {
+void ArrayAllocator::unmap(std::byte* data, unsigned size_class, Changes& changes) noexcept {
   const std::uint64_t size = mapped_size(size_class);
   ::munmap(data - page_, page_ + size);
-  mapped_.fetch_sub(page_ + size, relaxed);
+  changes.mapped -= page_ + size;
 }
 
-std::byte* ArrayAllocator::take_kept(unsigned size_class) noexcept {
+std::byte* ArrayAllocator::take_kept(unsigned size_class, Changes& changes) noexcept {
   for (std::atomic<std::uintptr_t>& slot : kept_) {
     std::uintptr_t value = slot.load(relaxed);
     // Acquire pairs with the release in keep_or_unmap: what the array's last owner did to the pages is done. That the
     // value went and came back meanwhile does not matter: it says all there is to know.
     if (value != 0 && (value & class_bits) == size_class &&
         slot.compare_exchange_strong(value, 0, std::memory_order_acquire, relaxed)) {
-      retained_.fetch_sub(mapped_size(size_class), relaxed);
+      changes.retained -= mapped_size(size_class);
+      changes.reused += 1;
       return reinterpret_cast<std::byte*>(value & ~class_bits);
     }
   }
   return nullptr;
 }
 
-void ArrayAllocator::keep_or_unmap(std::byte* data, unsigned size_class) noexcept {
+void ArrayAllocator::keep_or_unmap(std::byte* data, unsigned size_class, Changes& changes) noexcept {
   const std::uint64_t size = mapped_size(size_class);
-  if (size > retain_limit_.load(relaxed)) return unmap(data, size_class);
-  retained_.fetch_add(size, relaxed);
-  while (retained_.load(relaxed) > retain_limit_.load(relaxed)) {
-    if (evict_one()) continue;
-    retained_.fetch_sub(size, relaxed);  // other threads are about to keep something
-    return unmap(data, size_class);
+  const std::uint64_t limit = std::min(retain_limit_.load(relaxed), largest_array);
+  if (size > limit) return unmap(data, size_class, changes);
+  changes.retained += size;
+  // Signed, because another thread may have counted that it took what this one's neighbour has yet to count as kept.
+  const auto over_limit = [&] {
+    return static_cast<std::int64_t>(total(&Counters::retained) + changes.retained) > static_cast<std::int64_t>(limit);
+  };
+  while (over_limit() && evict_one(changes)) {
   }
   const std::uintptr_t value = reinterpret_cast<std::uintptr_t>(data) | size_class;
+  bool kept = false;
   // Sequentially consistent here and in stop_retaining: either it sees this slot, or the limit of 0 is seen below.
   for (std::atomic<std::uintptr_t>& slot : kept_) {
     std::uintptr_t empty = 0;
-    if (slot.load(relaxed) == 0 && slot.compare_exchange_strong(empty, value)) {
-      if (retain_limit_.load() == 0) stop_retaining();
-      return;
-    }
+    kept = slot.load(relaxed) == 0 && slot.compare_exchange_strong(empty, value);
+    if (kept) break;
   }
-  drop(kept_[victim_.fetch_add(1, relaxed) % slot_count].exchange(value));
-  if (retain_limit_.load() == 0) stop_retaining();
+  if (!kept) drop(kept_[victim_.fetch_add(1, relaxed) % slot_count].exchange(value), changes);
+  if (retain_limit_.load() == 0) drop_all(changes);
 }
 
 /// Unmaps what one slot holds; false when all are empty.
-bool ArrayAllocator::evict_one() noexcept {
+bool ArrayAllocator::evict_one(Changes& changes) noexcept {
   for (std::size_t i = 0; i < slot_count; ++i) {
     const std::uintptr_t value = kept_[victim_.fetch_add(1, relaxed) % slot_count].exchange(0);
     if (value == 0) continue;
-    drop(value);
+    drop(value, changes);
     return true;
   }
   return false;
 }
 
-void ArrayAllocator::drop(std::uintptr_t slot_value) noexcept {
+void ArrayAllocator::drop(std::uintptr_t slot_value, Changes& changes) noexcept {
   if (slot_value == 0) return;
   const auto size_class = static_cast<unsigned>(slot_value & class_bits);
-  retained_.fetch_sub(mapped_size(size_class), relaxed);
-  unmap(reinterpret_cast<std::byte*>(slot_value & ~class_bits), size_class);
+  changes.retained -= mapped_size(size_class);
+  unmap(reinterpret_cast<std::byte*>(slot_value & ~class_bits), size_class, changes);
+}
+
+void ArrayAllocator::drop_all(Changes& changes) noexcept {
+  for (std::atomic<std::uintptr_t>& slot : kept_) drop(slot.exchange(0), changes);
 }
 
 void ArrayAllocator::stop_retaining() noexcept {
   retain_limit_.store(0);
-  for (std::atomic<std::uintptr_t>& slot : kept_) drop(slot.exchange(0));
+  Changes changes;
+  drop_all(changes);
+  count(changes);
 }
 
 }  // namespace vm::mem

@@ -19,7 +19,6 @@ import vm_core as _vm_core  # noqa: F401  (its types and exception translator co
 
 from ._mem import CpuState, GuestMemory, Mmu, Region, __version__
 from .lazy import LazyMemory
-
 from .pages import numpy_allocator
 
 if TYPE_CHECKING:

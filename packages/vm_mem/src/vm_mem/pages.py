@@ -1,7 +1,7 @@
-"""Pages of this process: aligned, on huge pages, prefaulted, locked, guarded, protected; and the kernel's word on them.
+"""Pages of this process: aligned, huge, prefaulted, locked, guarded, protected; and the kernel's word on them.
 
-Not guest memory (``vm_mem.GuestMemory``) and no general allocator: a block is whole pages for one purpose, a buffer that
-NumPy and everybody else can use. ``numpy_allocator`` does the same for arrays that NumPy makes itself.
+Not guest memory (``vm_mem.GuestMemory``) and no general allocator: a block is whole pages for one purpose, a buffer
+that NumPy and everybody else can use. ``numpy_allocator`` does the same for arrays that NumPy makes itself.
 
 >>> with allocate(1 << 20, alignment=1 << 16, guard=4096, prefault=True) as block:
 ...     numbers = block.array("f8")
@@ -46,14 +46,14 @@ def allocate(
 ) -> PageBlock:
     """Map ``size`` bytes of zeros, rounded up to whole pages.
 
-    ``alignment``: of the first byte, a power of two; a page at least. ``huge_pages``: "auto" uses transparent huge pages
-    from 2 MiB on where the kernel can, "transparent" insists that it may, "2M" and "1G" take reserved ones, None asks for
-    nothing. With ``fallback`` the next best kind is taken instead of raising, and ``PageBlock.refused`` says why; what was
-    really got says ``PageBlock.measure()``. ``guard``: inaccessible bytes on either side, where a touch is SIGSEGV; not
-    with reserved huge pages.
+    ``alignment``: of the first byte, a power of two; a page at least. ``huge_pages``: "auto" uses transparent huge
+    pages from 2 MiB on where the kernel can, "transparent" insists that it may, "2M" and "1G" take reserved ones, None
+    asks for nothing. With ``fallback`` the next best kind is taken instead of raising, and ``PageBlock.refused`` says
+    why; what was really got says ``PageBlock.measure()``. ``guard``: inaccessible bytes on either side, where a touch
+    is SIGSEGV; not with reserved huge pages.
 
-    ``prefault``: have all pages now, by ``threads`` threads (see ``PageBlock.prefault``). ``lock``: keep them in memory.
-    ``wx_policy``: which rights ``PageBlock.protect`` may combine.
+    ``prefault``: have all pages now, by ``threads`` threads (see ``PageBlock.prefault``). ``lock``: keep them in
+    memory. ``wx_policy``: which rights ``PageBlock.protect`` may combine.
 
     Raises InvalidConfig, ResourceExhausted, NotSupported, PlatformError.
     """
@@ -77,15 +77,15 @@ def numpy_allocator(
 ) -> Iterator[NumpyAllocator]:
     """Have NumPy take the memory of new arrays from here, in this block and this context.
 
-    ``alignment``: of every array's first byte, a power of two from 16 to 2 MiB. ``huge_pages``: arrays from 1 MiB on begin
-    at a multiple of 2 MiB and use transparent huge pages where the kernel can; one may occupy up to 2 MiB more than it
-    needs. ``retain``: bytes of freed arrays from 1 MiB on whose pages stay for the next arrays, until the block ends.
-    ``measure(array)`` says what an array really lies on.
+    ``alignment``: of every array's first byte, a power of two from 16 to 2 MiB. ``huge_pages``: arrays from 1 MiB on
+    begin at a multiple of 2 MiB and use transparent huge pages where the kernel can; one may occupy up to 2 MiB more
+    than it needs. ``retain``: bytes of freed arrays from 1 MiB on whose pages stay for the next arrays, until the block
+    ends. ``measure(array)`` says what an array really lies on.
 
     The block gives a NumpyAllocator, whose properties are the statistics, also after the block. Arrays may outlive the
     block, and be resized and freed in any thread. NumPy keeps its allocator in a context variable: other threads, and
-    tasks that were made before, are not concerned; tasks and contexts made inside keep it. A process made by fork may go
-    on using it. Each call makes an allocator of its own.
+    tasks that were made before, are not concerned; tasks and contexts made inside keep it. A process made by fork may
+    go on using it. Each call makes an allocator of its own.
 
     Needs no GIL inside: NumPy calls C (NEP 49). Raises InvalidConfig; NotSupported before NumPy 1.22.
 

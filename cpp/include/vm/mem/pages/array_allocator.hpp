@@ -15,7 +15,8 @@ struct ArrayAllocatorOptions {
   /// Whether arrays from 1 MiB on lie on transparent huge pages where the kernel can. Then they begin at a multiple of
   /// 2 MiB, and one may occupy up to 2 MiB more than it needs.
   bool huge_pages = true;
-  /// Bytes of freed arrays from 1 MiB on that stay mapped for the next ones; 0 keeps nothing.
+  /// Bytes of freed arrays from 1 MiB on that stay mapped for the next ones; 0 keeps nothing. Threads that free at the
+  /// same moment may exceed it by what they free.
   std::uint64_t retain = std::uint64_t{256} << 20;
 };
 
@@ -33,7 +34,7 @@ struct ArrayAllocatorStats {
 };
 
 /// Arrays below 1 MiB come from malloc, with the size in front; larger ones from mmap. Any thread may allocate and free
-/// anything, and a child of fork may go on using it: no lock is ever held. It outlives its arrays.
+/// anything, and a child of fork may go on using it: nobody ever waits for another thread. It outlives its arrays.
 class ArrayAllocator {
  public:
   /// Throws InvalidConfig.
@@ -58,27 +59,51 @@ class ArrayAllocator {
 
  private:
   struct Header;
+  using Counter = std::atomic<std::uint64_t>;
 
-  void* counted(void* array) noexcept;
-  void count_in_use(std::uint64_t size) noexcept;
-  void* place(std::uint64_t size, bool zeroed) noexcept;
-  void* move(void* array, std::uint64_t size) noexcept;
-  void release(void* array) noexcept;
+  /// What one call changes, modulo 2^64.
+  struct Changes {
+    std::uint64_t allocations = 0;
+    std::uint64_t frees = 0;
+    std::uint64_t reallocations = 0;
+    std::uint64_t reused = 0;
+    std::uint64_t in_use = 0;
+    std::uint64_t mapped = 0;
+    std::uint64_t retained = 0;
+  };
+  struct Counters {
+    Counter allocations{0};
+    Counter frees{0};
+    Counter reallocations{0};
+    Counter reused{0};
+    Counter in_use{0};
+    Counter mapped{0};
+    Counter retained{0};
+  };
+
+  void count(const Changes& changes) noexcept;
+  std::uint64_t total(Counter Counters::*counter) const noexcept;
+  void* counted(void* array, Changes& changes) noexcept;
+
+  void* place(std::uint64_t size, bool zeroed, Changes& changes) noexcept;
+  void* move(void* array, std::uint64_t size, Changes& changes) noexcept;
+  void release(void* array, Changes& changes) noexcept;
 
   void* place_small(std::uint64_t size, bool zeroed) noexcept;
   void* move_small(void* array, std::uint64_t size) noexcept;
   std::uint64_t offset_in(const std::byte* base) const noexcept;
   void* with_header(std::byte* base, std::uint64_t size) noexcept;
 
-  void* place_large(std::uint64_t size, bool zeroed) noexcept;
+  void* place_large(std::uint64_t size, bool zeroed, Changes& changes) noexcept;
   void clear(std::byte* data, std::uint64_t size) const noexcept;
   std::uint64_t mapped_size(unsigned size_class) const noexcept;
-  std::byte* map(unsigned size_class) noexcept;
-  void unmap(std::byte* data, unsigned size_class) noexcept;
-  std::byte* take_kept(unsigned size_class) noexcept;
-  void keep_or_unmap(std::byte* data, unsigned size_class) noexcept;
-  bool evict_one() noexcept;
-  void drop(std::uintptr_t slot_value) noexcept;
+  std::byte* map(unsigned size_class, Changes& changes) noexcept;
+  void unmap(std::byte* data, unsigned size_class, Changes& changes) noexcept;
+  std::byte* take_kept(unsigned size_class, Changes& changes) noexcept;
+  void keep_or_unmap(std::byte* data, unsigned size_class, Changes& changes) noexcept;
+  bool evict_one(Changes& changes) noexcept;
+  void drop(std::uintptr_t slot_value, Changes& changes) noexcept;
+  void drop_all(Changes& changes) noexcept;
 
   // A slot holds the address of an array's pages with their size class in the low bits, which are 0 in an address of
   // pages, so taking it needs no look at the pages themselves.
@@ -88,16 +113,14 @@ class ArrayAllocator {
   std::uint64_t page_;
   std::atomic<std::uint64_t> retain_limit_;
   std::array<std::atomic<std::uintptr_t>, slot_count> kept_{};
-  std::atomic<std::uint64_t> victim_{0};
-  std::atomic<std::uint64_t> retained_{0};
-  std::atomic<std::uint64_t> mapped_{0};
-  std::atomic<std::uint64_t> allocations_{0};
-  std::atomic<std::uint64_t> frees_{0};
-  std::atomic<std::uint64_t> reallocations_{0};
-  std::atomic<std::uint64_t> failures_{0};
-  std::atomic<std::uint64_t> reused_{0};
-  std::atomic<std::uint64_t> in_use_{0};
-  std::atomic<std::uint64_t> peak_{0};
+  std::atomic<unsigned> victim_{0};
+
+  // Whoever finds `counting_` free writes to `own_` without atomic additions, everybody else adds to `shared_`.
+  std::atomic<bool> counting_{false};
+  Counters own_;
+  Counters shared_;
+  Counter peak_{0};
+  Counter failures_{0};
 };
 
 }  // namespace vm::mem
