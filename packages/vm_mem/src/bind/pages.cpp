@@ -327,6 +327,12 @@ void bind_pages(py::module_& module) {
           },
           docs::close_block)
       .def_property_readonly("closed", &BlockHandle::closed, "Whether close() was called.")
+#if PY_VERSION_HEX < 0x030C0000
+      // From Python 3.12 on this is what Python makes of the buffer protocol (PEP 688).
+      .def(
+          "__buffer__", [](const py::object& self, int) { return py::memoryview(self); }, "flags"_a, py::pos_only(),
+          "A memoryview of the bytes.")
+#endif
       .def("__len__", reader([](const PageBlock& p) { return p.size(); }))
       .def("__enter__", [](const py::object& self) { return self; })
       .def("__exit__",
