@@ -78,7 +78,8 @@ std::optional<PageTally> scan_pages(std::uintptr_t start, std::uintptr_t end) {
   while (scan.start < scan.end) {
     const int count = ::ioctl(pagemap.get(), abi::ioctl_pagemap_scan, &scan);
     if (count < 0 && errno == EINTR) continue;
-    if (count < 0 && (errno == ENOTTY || errno == EINVAL)) return std::nullopt;
+    // The last is what emulated kernels say to a request that they do not know.
+    if (count < 0 && (errno == ENOTTY || errno == EINVAL || errno == ENOSYS)) return std::nullopt;
     if (count < 0) throw_system_error("PAGEMAP_SCAN of " + hex(end - start) + " bytes", errno);
     for (std::size_t i = 0; i < static_cast<std::size_t>(count); ++i) {
       const std::uint64_t length = runs[i].end - runs[i].start;
