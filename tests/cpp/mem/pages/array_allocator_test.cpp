@@ -1,4 +1,4 @@
-// malloc for arrays: against a model, by many threads at once, across fork.
+// malloc for arrays: against a model, by many threads at once, across fork; and what else of this room has threads.
 
 #include "vm/mem/pages/array_allocator.hpp"
 
@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "vm/core/error.hpp"
+#include "vm/mem/pages/host_page.hpp"
 #include "vm/mem/pages/page_block.hpp"
 
 namespace vm::mem {
@@ -98,7 +99,7 @@ TEST(ArrayAllocator, KeepsEveryByteAndEveryAlignment) {
   for (const std::uint64_t alignment : {std::uint64_t{16}, std::uint64_t{64}, std::uint64_t{4096}, 2 * mib}) {
     for (const bool huge_pages : {false, true}) {
       ArrayAllocator allocator(options(alignment, huge_pages));
-      exercise(allocator, alignment, 11, 150);
+      exercise(allocator, alignment, 11, 100);
       const ArrayAllocatorStats stats = allocator.stats();
       EXPECT_EQ(stats.allocations, stats.frees);
       EXPECT_EQ(stats.bytes_in_use, 0U);
@@ -199,7 +200,7 @@ TEST(ArrayAllocatorConcurrency, ThreadsShareOneAndFreeEachOthersArrays) {
   std::vector<std::thread> threads;
   for (unsigned id = 0; id < 4; ++id) {
     threads.emplace_back([&allocator, &handed, id] {
-      exercise(allocator, 64, id, 60);
+      exercise(allocator, 64, id, 40);
       for (unsigned i = 0; i < 200; ++i) {
         auto* mine = static_cast<std::byte*>(allocator.allocate(mib + i));
         std::memset(mine, static_cast<int>(id), 4096);
@@ -225,7 +226,32 @@ TEST(ArrayAllocatorConcurrency, ThreadsShareOneAndFreeEachOthersArrays) {
   EXPECT_EQ(stats.mapped_bytes, 0U);
 }
 
-TEST(ArrayAllocatorConcurrency, PrefaultingThreadsShareTheWork) {
+TEST(PageBlockConcurrency, EveryThreadProtectsPagesOfItsOwn) {
+  constexpr std::uint64_t per_thread = 8;
+  PageOptions options;
+  options.huge_pages = HugePages::none;
+  PageBlock block(4 * per_thread * host_page_size(), options);
+  const std::uint64_t page = block.page_size();
+  std::vector<std::thread> threads;
+  for (std::uint64_t id = 0; id < 4; ++id) {
+    threads.emplace_back([&block, page, id] {
+      std::mt19937 random(static_cast<unsigned>(id));
+      for (int round = 0; round < 200; ++round) {
+        const std::uint64_t first = id * per_thread + random() % per_thread;
+        block.protect(first * page, page, Access::read);
+        if (block.protection().at(first * page) != Access::read) ADD_FAILURE();
+        block.protect(first * page, page, Access::read | Access::write);
+        block.data()[first * page] = std::byte(id);
+        block.prefault(first * page, page, 1);
+        if (block.protection().ranges().empty()) ADD_FAILURE();
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(block.protection().ranges().size(), 1U);
+}
+
+TEST(PageBlockConcurrency, PrefaultingThreadsShareTheWork) {
   PageBlock block(96 * mib);
   block.data()[50 * mib] = std::byte{3};
   block.prefault(0, 96 * mib, 4);
