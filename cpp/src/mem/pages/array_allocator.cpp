@@ -83,13 +83,11 @@ void* ArrayAllocator::counted(void* array, Changes& changes) noexcept {
 }
 
 void ArrayAllocator::count(const Changes& changes) noexcept {
-  // Acquire and release: the next one to count here sees what this one stored. A child of fork that finds the flag set
-  // by a thread which it does not have always adds to `shared_`.
-  const bool alone = !counting_.exchange(true, std::memory_order_acquire);
-  Counters& counters = alone ? own_ : shared_;
-  const auto add = [alone](Counter& counter, std::uint64_t change) {
+  const bool owner = std::this_thread::get_id() == owner_;
+  Counters& counters = owner ? own_ : shared_;
+  const auto add = [owner](Counter& counter, std::uint64_t change) {
     if (change == 0) return;
-    if (alone) {
+    if (owner) {
       counter.store(counter.load(relaxed) + change, relaxed);
     } else {
       counter.fetch_add(change, relaxed);
@@ -102,7 +100,6 @@ void ArrayAllocator::count(const Changes& changes) noexcept {
   add(counters.in_use, changes.in_use);
   add(counters.mapped, changes.mapped);
   add(counters.retained, changes.retained);
-  if (alone) counting_.store(false, std::memory_order_release);
   if (changes.frees != 0) return;
   const std::uint64_t now = total(&Counters::in_use);
   std::uint64_t peak = peak_.load(relaxed);

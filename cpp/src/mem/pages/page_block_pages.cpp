@@ -102,7 +102,8 @@ void PageBlock::lock(LockMode mode) {
 
 void PageBlock::unlock() {
   // By number too, because sanitizers make nothing of the wrapper.
-  if (::syscall(SYS_munlock, data_, capacity_) != 0) throw_system_error("cannot unlock " + hex(capacity_) + " bytes", errno);
+  if (::syscall(SYS_munlock, data_, capacity_) != 0)
+    throw_system_error("cannot unlock " + hex(capacity_) + " bytes", errno);
 }
 
 void PageBlock::advise(Advice advice, std::uint64_t offset, std::uint64_t size) {

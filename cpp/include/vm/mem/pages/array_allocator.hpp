@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <thread>
 
 namespace vm::mem {
 
@@ -34,7 +35,8 @@ struct ArrayAllocatorStats {
 };
 
 /// Arrays below 1 MiB come from malloc, with the size in front; larger ones from mmap. Any thread may allocate and free
-/// anything, and a child of fork may go on using it: nobody ever waits for another thread. It outlives its arrays.
+/// anything, and a child of fork may go on using it: nobody ever waits for another thread. The thread that made it
+/// counts fastest. It outlives its arrays.
 class ArrayAllocator {
  public:
   /// Throws InvalidConfig.
@@ -115,8 +117,9 @@ class ArrayAllocator {
   std::array<std::atomic<std::uintptr_t>, slot_count> kept_{};
   std::atomic<unsigned> victim_{0};
 
-  // Whoever finds `counting_` free writes to `own_` without atomic additions, everybody else adds to `shared_`.
-  std::atomic<bool> counting_{false};
+  // Only this thread writes to `own_`, so it needs no atomic additions, which are most of the time of a small array. A
+  // later thread of the same id is the only one that has it.
+  std::thread::id owner_ = std::this_thread::get_id();
   Counters own_;
   Counters shared_;
   Counter peak_{0};
