@@ -34,22 +34,26 @@ ArrayAllocator::ArrayAllocator(const ArrayAllocatorOptions& options)
   }
 }
 
-ArrayAllocator::~ArrayAllocator() { stop_retaining(); }
+ArrayAllocator::~ArrayAllocator() {
+  Changes changes(*this);
+  changes.owner = true;  // nobody else is left
+  drop_all(changes);
+}
 
 void* ArrayAllocator::allocate(std::uint64_t size) noexcept {
-  Changes changes;
+  Changes changes(*this);
   return counted(place(size, false, changes), changes);
 }
 
 void* ArrayAllocator::allocate_zeroed(std::uint64_t count, std::uint64_t size) noexcept {
-  Changes changes;
+  Changes changes(*this);
   const bool fits = size == 0 || count <= largest_array / size;
   return counted(fits ? place(count * size, true, changes) : nullptr, changes);
 }
 
 void* ArrayAllocator::reallocate(void* array, std::uint64_t size) noexcept {
   if (array == nullptr) return allocate(size);
-  Changes changes;
+  Changes changes(*this);
   const std::uint64_t old = Header::of(array).size;
   void* const moved = move(array, size, changes);
   if (moved == nullptr) {
@@ -64,7 +68,7 @@ void* ArrayAllocator::reallocate(void* array, std::uint64_t size) noexcept {
 
 void ArrayAllocator::free(void* array) noexcept {
   if (array == nullptr) return;
-  Changes changes;
+  Changes changes(*this);
   changes.frees = 1;
   changes.in_use = 0 - Header::of(array).size;
   release(array, changes);
@@ -83,7 +87,7 @@ void* ArrayAllocator::counted(void* array, Changes& changes) noexcept {
 }
 
 void ArrayAllocator::count(const Changes& changes) noexcept {
-  const bool owner = std::this_thread::get_id() == owner_;
+  const bool owner = changes.owner;
   Counters& counters = owner ? own_ : shared_;
   const auto add = [owner](Counter& counter, std::uint64_t change) {
     if (change == 0) return;

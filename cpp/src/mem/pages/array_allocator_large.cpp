@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "mem/pages/array_allocator_parts.hpp"
 #include "mem/pages/map_pages.hpp"
@@ -71,15 +72,23 @@ void ArrayAllocator::unmap(std::byte* data, unsigned size_class, Changes& change
 }
 
 std::byte* ArrayAllocator::take_kept(unsigned size_class, Changes& changes) noexcept {
+  const auto taken = [&](std::uintptr_t value) {
+    changes.retained -= mapped_size(size_class);
+    changes.reused += 1;
+    return reinterpret_cast<std::byte*>(value & ~class_bits);
+  };
+  if (changes.owner) {
+    for (std::uintptr_t& slot : own_kept_) {
+      if (slot != 0 && (slot & class_bits) == size_class) return taken(std::exchange(slot, 0));
+    }
+  }
   for (std::atomic<std::uintptr_t>& slot : kept_) {
     std::uintptr_t value = slot.load(relaxed);
     // Acquire pairs with the release in keep_or_unmap: what the array's last owner did to the pages is done. That the
     // value went and came back meanwhile does not matter: it says all there is to know.
     if (value != 0 && (value & class_bits) == size_class &&
         slot.compare_exchange_strong(value, 0, std::memory_order_acquire, relaxed)) {
-      changes.retained -= mapped_size(size_class);
-      changes.reused += 1;
-      return reinterpret_cast<std::byte*>(value & ~class_bits);
+      return taken(value);
     }
   }
   return nullptr;
@@ -88,7 +97,10 @@ std::byte* ArrayAllocator::take_kept(unsigned size_class, Changes& changes) noex
 void ArrayAllocator::keep_or_unmap(std::byte* data, unsigned size_class, Changes& changes) noexcept {
   const std::uint64_t size = mapped_size(size_class);
   const std::uint64_t limit = std::min(retain_limit_.load(relaxed), largest_array);
-  if (size > limit) return unmap(data, size_class, changes);
+  if (size > limit) {
+    if (limit == 0) drop_all(changes);
+    return unmap(data, size_class, changes);
+  }
   changes.retained += size;
   // Signed, because another thread may have counted that it took what this one's neighbour has yet to count as kept.
   const auto over_limit = [&] {
@@ -97,6 +109,13 @@ void ArrayAllocator::keep_or_unmap(std::byte* data, unsigned size_class, Changes
   while (over_limit() && evict_one(changes)) {
   }
   const std::uintptr_t value = reinterpret_cast<std::uintptr_t>(data) | size_class;
+  if (changes.owner) {
+    for (std::uintptr_t& slot : own_kept_) {
+      if (slot != 0) continue;
+      slot = value;
+      return;
+    }
+  }
   bool kept = false;
   // Sequentially consistent here and in stop_retaining: either it sees this slot, or the limit of 0 is seen below.
   for (std::atomic<std::uintptr_t>& slot : kept_) {
@@ -108,12 +127,18 @@ void ArrayAllocator::keep_or_unmap(std::byte* data, unsigned size_class, Changes
   if (retain_limit_.load() == 0) drop_all(changes);
 }
 
-/// Unmaps what one slot holds; false when all are empty.
+/// Unmaps what one slot holds; false when all that this thread may empty are empty.
 bool ArrayAllocator::evict_one(Changes& changes) noexcept {
   for (std::size_t i = 0; i < slot_count; ++i) {
     const std::uintptr_t value = kept_[victim_.fetch_add(1, relaxed) % slot_count].exchange(0);
     if (value == 0) continue;
     drop(value, changes);
+    return true;
+  }
+  if (!changes.owner) return false;
+  for (std::uintptr_t& slot : own_kept_) {
+    if (slot == 0) continue;
+    drop(std::exchange(slot, 0), changes);
     return true;
   }
   return false;
@@ -128,11 +153,13 @@ void ArrayAllocator::drop(std::uintptr_t slot_value, Changes& changes) noexcept 
 
 void ArrayAllocator::drop_all(Changes& changes) noexcept {
   for (std::atomic<std::uintptr_t>& slot : kept_) drop(slot.exchange(0), changes);
+  if (!changes.owner) return;
+  for (std::uintptr_t& slot : own_kept_) drop(std::exchange(slot, 0), changes);
 }
 
 void ArrayAllocator::stop_retaining() noexcept {
   retain_limit_.store(0);
-  Changes changes;
+  Changes changes(*this);
   drop_all(changes);
   count(changes);
 }

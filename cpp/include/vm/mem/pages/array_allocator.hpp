@@ -35,8 +35,8 @@ struct ArrayAllocatorStats {
 };
 
 /// Arrays below 1 MiB come from malloc, with the size in front; larger ones from mmap. Any thread may allocate and free
-/// anything, and a child of fork may go on using it: nobody ever waits for another thread. The thread that made it
-/// counts fastest. It outlives its arrays.
+/// anything, and a child of fork may go on using it: nobody ever waits for another thread. It is fastest in the
+/// thread that made it. It outlives its arrays.
 class ArrayAllocator {
  public:
   /// Throws InvalidConfig.
@@ -54,7 +54,8 @@ class ArrayAllocator {
   /// nullptr is nothing.
   void free(void* array) noexcept;
 
-  /// Gives back what is kept, and keeps nothing from now on.
+  /// Gives back what is kept, and keeps nothing from now on. Called by another thread than the one that made the
+  /// allocator, it leaves that thread up to 8 arrays, until it frees a large one or the allocator goes.
   void stop_retaining() noexcept;
   ArrayAllocatorStats stats() const noexcept;
   const ArrayAllocatorOptions& options() const noexcept { return options_; }
@@ -62,9 +63,13 @@ class ArrayAllocator {
  private:
   struct Header;
   using Counter = std::atomic<std::uint64_t>;
+  static constexpr std::size_t cache_line = 64;
 
-  /// What one call changes, modulo 2^64.
+  /// What one call changes, modulo 2^64, and whether the owner makes it.
   struct Changes {
+    explicit Changes(const ArrayAllocator& allocator) noexcept
+        : owner(std::this_thread::get_id() == allocator.owner_) {}
+    bool owner;
     std::uint64_t allocations = 0;
     std::uint64_t frees = 0;
     std::uint64_t reallocations = 0;
@@ -73,7 +78,7 @@ class ArrayAllocator {
     std::uint64_t mapped = 0;
     std::uint64_t retained = 0;
   };
-  struct Counters {
+  struct alignas(cache_line) Counters {
     Counter allocations{0};
     Counter frees{0};
     Counter reallocations{0};
@@ -110,6 +115,7 @@ class ArrayAllocator {
   // A slot holds the address of an array's pages with their size class in the low bits, which are 0 in an address of
   // pages, so taking it needs no look at the pages themselves.
   static constexpr std::size_t slot_count = 32;
+  static constexpr std::size_t own_slot_count = 8;
 
   ArrayAllocatorOptions options_;
   std::uint64_t page_;
@@ -117,9 +123,11 @@ class ArrayAllocator {
   std::array<std::atomic<std::uintptr_t>, slot_count> kept_{};
   std::atomic<unsigned> victim_{0};
 
-  // Only this thread writes to `own_`, so it needs no atomic additions, which are most of the time of a small array. A
-  // later thread of the same id is the only one that has it.
+  // The thread that made the allocator has slots and counters of its own, for which it needs no atomic exchanges and
+  // additions; they are most of the time that an array costs. A later thread of the same id is the only one that has
+  // it.
   std::thread::id owner_ = std::this_thread::get_id();
+  std::array<std::uintptr_t, own_slot_count> own_kept_{};
   Counters own_;
   Counters shared_;
   Counter peak_{0};
