@@ -1,5 +1,7 @@
 #include "mem/numa/machine.hpp"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <string>
@@ -93,6 +95,8 @@ std::shared_ptr<NumaBlock> Machine::allocate(std::uint64_t size, const Decision&
   require_this_system();
   if (decision.strict) require_room(size, decision, options.huge_pages);
   auto mapping = HostMapping::anonymous(size, options.huge_pages);
+  // An interleaving of small pages must not become one of huge pages. Refused where there are none: as well.
+  if (options.huge_pages == HugePages::none) ::madvise(mapping->data(), size, MADV_NOHUGEPAGE);
   Binding binding = bind(mapping->data(), size, decision);
   auto block = std::make_shared<NumaBlock>(shared_from_this(), std::move(mapping), options.huge_pages, decision,
                                            std::move(binding));

@@ -35,9 +35,9 @@ class Nodes {
     const auto found = std::find_if(topology_.nodes.begin(), topology_.nodes.end(),
                                     [id](const NumaNode& node) { return node.id == id; });
     if (found != topology_.nodes.end()) return *found;
-    throw OutOfRange(
-        "there is no node " + std::to_string(id) + "; there is " + nodes_text(ids_) + " (by " + topology_.source + ")",
-        static_cast<std::uint64_t>(id), 1);
+    throw OutOfRange("there is no node " + std::to_string(id) + "; the nodes are " + cpu_list(ids_) + " (by " +
+                         topology_.source + ")",
+                     static_cast<std::uint64_t>(id), 1);
   }
 
   /// Why the memory of a node cannot be used; empty when it can.

@@ -20,13 +20,14 @@ constexpr std::size_t batch = 1024;  // pages sent by one call
 /// Where each page belongs.
 class Targets {
  public:
-  Targets(const Decision& decision, std::uint64_t pages_of_granule)
-      : decision_(decision), pages_of_granule_(std::max<std::uint64_t>(pages_of_granule, 1)) {}
+  /// `first`: the number of the range's first page.
+  Targets(const Decision& decision, std::uint64_t first, std::uint64_t pages_of_granule)
+      : decision_(decision), first_(first), pages_of_granule_(std::max<std::uint64_t>(pages_of_granule, 1)) {}
 
-  /// The node for page `index`, which is on `now`.
+  /// The node for page `index`, which is on `now`. Counted from address 0, so that no huge page has two.
   int of(std::size_t index, int now) const {
     const auto& nodes = decision_.nodes;
-    if (decision_.mode == Mode::interleave) return nodes[index / pages_of_granule_ % nodes.size()];
+    if (decision_.mode == Mode::interleave) return nodes[(first_ + index) / pages_of_granule_ % nodes.size()];
     if (wanted(now)) return now;
     return decision_.home_node && wanted(*decision_.home_node) ? *decision_.home_node : nodes.front();
   }
@@ -35,6 +36,7 @@ class Targets {
   bool wanted(int node) const { return std::binary_search(decision_.nodes.begin(), decision_.nodes.end(), node); }
 
   const Decision& decision_;
+  std::uint64_t first_;
   std::uint64_t pages_of_granule_;
 };
 
@@ -83,8 +85,8 @@ Migration relocate(void* start, std::uint64_t size, const Decision& decision, st
   Migration result;
   result.decision = decision;
   const Placement before = placement_of(start, size);
-  const Targets targets(decision, granule / before.page_size);
   const std::uintptr_t first = align_down(reinterpret_cast<std::uintptr_t>(start), before.page_size);
+  const Targets targets(decision, first / before.page_size, granule / before.page_size);
   Sender sender;
   for (std::size_t i = 0; i < before.pages.size(); ++i) {
     if (before.pages[i] == Placement::absent) continue;

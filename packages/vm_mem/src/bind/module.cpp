@@ -9,6 +9,7 @@ PYBIND11_MODULE(_mem, module, pybind11::mod_gil_not_used()) {
   module.doc() = "Compiled part of vm_mem; import the names from vm_mem instead.";
   bind_guest(module);
   bind_lazy(module);
+  bind_numa(module);
   bind_paging(module);
   bind_prefetch(module);
   bind_tlb(module);

@@ -121,7 +121,7 @@ TEST(NumaDecision, BindInterleaveAndMany) {
 
   EXPECT_THROW(on(NumaPolicy::bind({})), InvalidConfig);
   EXPECT_THROW(on(NumaPolicy::preferred_many({})), InvalidConfig);
-  EXPECT_TRUE(contains(refusal<OutOfRange>(NumaPolicy::bind({0, 4})), "no node 4; there is nodes 0-3"));
+  EXPECT_TRUE(contains(refusal<OutOfRange>(NumaPolicy::bind({0, 4})), "no node 4; the nodes are 0-3"));
   EXPECT_THROW(on(NumaPolicy::local(-1)), OutOfRange);
   EXPECT_THROW(on(NumaPolicy::bind({0}, 7)), OutOfRange);
 }

@@ -17,6 +17,7 @@ int main(int count, char** arguments) {
     if (::mount("proc", "/proc", "proc", 0, nullptr) != 0 || ::mount("sys", "/sys", "sysfs", 0, nullptr) != 0) {
       std::perror("mount");
     }
+    testing::GTEST_FLAG(color) = "no";
   }
   testing::InitGoogleTest(&count, arguments);
   const int result = RUN_ALL_TESTS();

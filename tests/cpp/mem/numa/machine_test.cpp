@@ -257,22 +257,20 @@ TEST(NumaRefusal, AMadeUpMachineOfHwlocIsNotBelieved) {
             "");
 }
 
-TEST(NumaRefusal, ANodeThatOnlyHwlocHasIsRefusedByTheKernel) {
-  EXPECT_EQ(in_child([]() -> std::string {
-              Topology real = Topology::detect(TopologySource::sysfs);
-              ::setenv("HWLOC_SYNTHETIC", "node:9 core:1 pu:1", 1);
-              ::setenv("HWLOC_THISSYSTEM", "1", 1);
-              NumaAllocator allocator;
-              if (real.nodes.size() > 8 || allocator.topology().nodes.size() != 9) return "";  // no hwloc, or too large
-              try {
-                allocator.allocate_on_node(size, 8);
-                return "node 8 was claimed";
-              } catch (const NotSupported&) {
-              }
-              const auto block = allocator.allocate(size, NumaPolicy::local(8));
-              return expect(!block->binding().bound() && !block->binding().refusal.empty(), "a binding to node 8");
-            }),
-            "");
+TEST(NumaRefusal, ANodeThatTheKernelDoesNotHave) {
+  // As under HWLOC_THISSYSTEM=1: a description that claims to be this machine.
+  Topology lie = Topology::detect(TopologySource::sysfs);
+  const int node = lie.nodes.back().id + 1;
+  lie.nodes.push_back({node, {}, std::uint64_t{1} << 30});
+  lie.distances.clear();
+  for (const Through through : {Through::automatic, Through::system_calls}) {
+    NumaAllocator allocator(lie, NumaPolicy::local(), through);
+    EXPECT_THROW(allocator.allocate_on_node(size, node), NotSupported);
+    const auto block = allocator.allocate(size, NumaPolicy::local(node), {HugePages::none, true});
+    EXPECT_FALSE(block->binding().bound());
+    EXPECT_NE(block->binding().refusal.find("no such nodes"), std::string::npos) << block->binding().refusal;
+    EXPECT_NE(block->verify().verdict, Verdict::verified);
+  }
 }
 
 // --- Threads ---------------------------------------------------------------------------------------------------------

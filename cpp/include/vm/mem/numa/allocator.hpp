@@ -20,8 +20,8 @@ class GuestMemory;
 namespace vm::mem::numa {
 
 struct BlockOptions {
-  /// What an interleaving deals out with it: 2 MiB at a time with `automatic` and `transparent`, where the block is
-  /// that large; pages of 4 KiB (x86) with `none`.
+  /// Decides what an interleaving deals out at a time: 2 MiB with `automatic` and `transparent`, where the block is
+  /// that large; with `none` the smallest pages, also where the kernel would take huge ones of its own accord.
   HugePages huge_pages = HugePages::automatic;
   /// Puts pages under the memory at once. A policy without fallback always does: before that, nothing is anywhere.
   bool populate = false;
