@@ -61,6 +61,19 @@ TEST_F(NumaMachine, AStrictBlockIsWhereItWasAsked) {
   EXPECT_EQ(calls.allocate_on_node(size, node)->binding().through, "mbind");
 }
 
+TEST_F(NumaMachine, ARangeOfSomebodyElseIsBound) {
+  NumaAllocator allocator;
+  const int node = some_node(allocator);
+  const auto mapping = HostMapping::anonymous(size, HugePages::none);
+  EXPECT_EQ(bind_range(mapping->data(), size, allocator.decide(NumaPolicy::bind({node}))), 0);
+  std::memset(mapping->data(), 1, size);
+  EXPECT_EQ(placement_of(mapping->data(), size).pages, std::vector<int>(16, node));
+  Decision impossible = allocator.decide(NumaPolicy::bind({node}));
+  impossible.nodes = {1 << 20};
+  EXPECT_EQ(bind_range(mapping->data(), size, impossible), EINVAL);
+  EXPECT_EQ(bind_range(mapping->data() + 1, size, allocator.decide(NumaPolicy::bind({node}))), EINVAL);
+}
+
 TEST_F(NumaMachine, OthersAreUnverifiedBeforeTheyAreTouched) {
   NumaAllocator allocator(NumaPolicy::local(), Through::automatic);
   const auto block = allocator.allocate(size, BlockOptions{HugePages::none, false});
@@ -263,14 +276,32 @@ TEST(NumaRefusal, ANodeThatTheKernelDoesNotHave) {
   const int node = lie.nodes.back().id + 1;
   lie.nodes.push_back({node, {}, std::uint64_t{1} << 30});
   lie.distances.clear();
-  for (const Through through : {Through::automatic, Through::system_calls}) {
-    NumaAllocator allocator(lie, NumaPolicy::local(), through);
-    EXPECT_THROW(allocator.allocate_on_node(size, node), NotSupported);
-    const auto block = allocator.allocate(size, NumaPolicy::local(node), {HugePages::none, true});
-    EXPECT_FALSE(block->binding().bound());
-    EXPECT_NE(block->binding().refusal.find("no such nodes"), std::string::npos) << block->binding().refusal;
-    EXPECT_NE(block->verify().verdict, Verdict::verified);
-  }
+  NumaAllocator allocator(lie);
+  EXPECT_THROW(allocator.allocate_on_node(size, node), NotSupported);
+  const auto block = allocator.allocate(size, NumaPolicy::local(node), {HugePages::none, true});
+  EXPECT_NE(block->decision().nodes, std::vector<int>{node});
+  EXPECT_NE(block->decision().reason.find("may use the memory of"), std::string::npos) << block->decision().reason;
+
+  // Where nobody may ask what is allowed, the kernel itself refuses.
+  EXPECT_EQ(in_child([&]() -> std::string {
+              if (!answer({SYS_get_mempolicy}, EPERM)) return "";
+              for (const Through through : {Through::automatic, Through::system_calls}) {
+                NumaAllocator blind(lie, NumaPolicy::local(), through);
+                const auto unbound = blind.allocate(size, NumaPolicy::local(node), {HugePages::none, true});
+                if (unbound->binding().bound()) return "a binding to a node that is not there";
+                if (unbound->binding().refusal.find("no such nodes") == std::string::npos) {
+                  return unbound->binding().refusal;
+                }
+                if (unbound->verify().verdict == Verdict::verified) return "verified";
+                try {
+                  blind.allocate_on_node(size, node);
+                  return "a strict block on a node that is not there";
+                } catch (const NotSupported&) {
+                }
+              }
+              return "";
+            }),
+            "");
 }
 
 // --- Threads ---------------------------------------------------------------------------------------------------------
