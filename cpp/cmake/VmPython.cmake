@@ -18,6 +18,9 @@ function(vm_add_python_module module)
   # NO_EXTRAS: no link-time optimization. The hot loops live in the libraries, and a module links in a second.
   pybind11_add_module(${module} NO_EXTRAS)
   vm_configure_target(${module})
+  if(VM_SANITIZE)
+    target_compile_options(${module} PRIVATE -O0) # as for tests: bindings only convert and call
+  endif()
   target_compile_definitions(${module} PRIVATE VM_VERSION="${version}")
   target_link_libraries(${module} PRIVATE ${arg_LINK})
   if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
