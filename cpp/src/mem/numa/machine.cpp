@@ -17,7 +17,7 @@ namespace vm::mem::numa {
 
 namespace {
 
-// A node that lacks less than this has the whole system out of memory soon.
+// Below this a look into the files of sysfs would cost more than the pages, and a node without so little is no rarity.
 constexpr std::uint64_t worth_checking = std::uint64_t{1} << 21;
 
 [[noreturn]] void throw_refused(const std::string& refusal, int code) {

@@ -1,9 +1,10 @@
 // Every policy on a machine with two nodes of memory: `nox -s numa` boots one. What was asked and what was got is
 // printed, and is what the kernel says of every page.
 
+#include "two_nodes.hpp"
+
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <cstring>
 #include <iostream>
 #include <memory>
@@ -23,50 +24,13 @@ namespace {
 
 using test::in_child;
 using test::OnCpu;
+using test::tell;
+using test::TwoNodes;
 
 const std::uint64_t page = host_page_size();
 const std::uint64_t size = 64 * page;
 constexpr std::uint64_t mib = std::uint64_t{1} << 20;
 const BlockOptions small_pages{HugePages::none, true};
-
-std::string got(const Verification& found) {
-  std::string text;
-  for (const auto& [node, bytes] : found.placement.bytes()) {
-    text += (text.empty() ? "" : ", ") + std::to_string(bytes / 1024) + " KiB on node " + std::to_string(node);
-  }
-  return (text.empty() ? "no page" : text) + " (" + to_string(found.verdict) + ")";
-}
-
-/// One line of the transcript.
-void tell(const std::string& asked, const Binding& binding, const Verification& found) {
-  std::cout << "asked " << asked << " | through " << (binding.bound() ? binding.through : "nothing") << " | got "
-            << got(found) << std::endl;
-}
-
-Verification tell(const std::string& asked, const NumaBlock& block) {
-  const Verification found = block.verify();
-  tell(asked, block.binding(), found);
-  return found;
-}
-
-class TwoNodes : public testing::Test {
- protected:
-  void SetUp() override {
-    const Topology topology = Topology::detect(TopologySource::sysfs);
-    for (const NumaNode& node : topology.nodes) {
-      if (node.memory_bytes == 0) continue;
-      nodes_.push_back(node.id);
-      cpus_.push_back(node.cpus.empty() ? -1 : node.cpus.front());
-    }
-    if (nodes_.size() < 2) GTEST_SKIP() << "this machine has one node of memory; `nox -s numa` boots one with two";
-    nodes_.resize(2);
-    if (std::find(cpus_.begin(), cpus_.begin() + 2, -1) != cpus_.begin() + 2) GTEST_SKIP() << "a node without a CPU";
-    if (const auto reason = placement_unavailable()) GTEST_SKIP() << *reason;
-  }
-
-  std::vector<int> nodes_;
-  std::vector<int> cpus_;  // one of each node
-};
 
 TEST_F(TwoNodes, OnNode) {
   for (const Through through : {Through::automatic, Through::system_calls}) {
