@@ -110,7 +110,8 @@ def test_interleaved_and_preferred_policies_reach_the_kernel(allocator: NumaAllo
     near.array()[: 2 * PAGE] = 1
     assert near.placement().bytes == {node: 2 * PAGE}
     near.populate()
-    assert near.verify() and f" prefer:{node} " in kernel_line(near.array())
+    # hwloc asks for "many" of one node, which is the same.
+    assert near.verify() and re.search(rf" prefer( \(many\))?:{node} ", kernel_line(near.array()))
     assert allocator.allocate_cpu_local(PAGE, allocator.topology.allowed_cpus[0]).verify()
     assert allocator.allocate_local(PAGE, populate=True).verify()
 
@@ -219,7 +220,11 @@ def test_guest_memory(make: Any, allocator: NumaAllocator, node: int) -> None:
 def test_lazy_guest_memory_is_placed_too(allocator: NumaAllocator, node: int) -> None:
     if LazyMemory.available() is not None:
         pytest.skip(str(LazyMemory.available()))
-    with LazyMemory(16 * PAGE, lambda offset, size: bytes([offset >> 12]) * size) as lazy:
+
+    def fill(offset: int, size: int) -> bytes:
+        return b"".join(bytes([at >> 12]) * PAGE for at in range(offset, offset + size, PAGE))
+
+    with LazyMemory(16 * PAGE, fill) as lazy:
         assert numa.placement(lazy.memory).absent_bytes == 16 * PAGE
         placed = allocator.place(lazy.memory, NumaPolicy.bind(node), populate=True)
         assert placed.verification and lazy.memory.read(5 * PAGE, 1) == b"\x05"
