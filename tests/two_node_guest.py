@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Boots Debian's cloud kernel on a PC with two NUMA nodes (QEMU, TCG) with a test program as its init.
+"""Boots Debian's cloud kernel on a PC with two NUMA nodes of memory (QEMU, TCG) with a test program as its init.
 
     tests/two_node_guest.py build/release/tests/cpp/mem/numa/test_mem_numa_two_nodes
 
@@ -31,12 +31,14 @@ SECOND_NODE = 192
 """MiB: the second is small enough to be filled, with whatever TCG can touch in a second or two."""
 
 MACHINE = [
-    *("-machine", "pc", "-accel", "tcg", "-cpu", "max", "-smp", "4,sockets=2,cores=2"),
+    *("-machine", "pc", "-accel", "tcg", "-cpu", "max", "-smp", "5"),
     *("-m", f"{FIRST_NODE + SECOND_NODE}M"),
     *("-object", f"memory-backend-ram,id=m0,size={FIRST_NODE}M"),
     *("-object", f"memory-backend-ram,id=m1,size={SECOND_NODE}M"),
     *("-numa", "node,nodeid=0,memdev=m0,cpus=0-1", "-numa", "node,nodeid=1,memdev=m1,cpus=2-3"),
-    *("-numa", "dist,src=0,dst=1,val=21"),
+    # A third one has a processor and no memory, and is nearer to the second.
+    *("-numa", "node,nodeid=2,cpus=4", "-numa", "dist,src=0,dst=1,val=21"),
+    *("-numa", "dist,src=0,dst=2,val=31", "-numa", "dist,src=1,dst=2,val=17"),
     *("-display", "none", "-nodefaults", "-no-reboot", "-serial", "stdio", "-monitor", "none"),
 ]
 COMMAND_LINE = "console=ttyS0 quiet panic=-1 nokaslr hugepagesz=2M hugepages=8"

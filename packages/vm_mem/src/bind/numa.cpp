@@ -109,7 +109,7 @@ void bind_answers(py::module_& module) {
       .def("__repr__", [](const Decision& self) { return "<NumaDecision: " + self.text() + ">"; });
 
   py::class_<Placement>(module, "Placement", docs::numa_placement)
-      .def_readonly("page_size", &Placement::page_size, "Bytes of a page in `nodes`, the system's smallest.")
+      .def_readonly("page_size", &Placement::page_size, "Bytes of a page in ``nodes``, the system's smallest.")
       .def_property_readonly(
           "nodes",
           [](const Placement& self) {
@@ -181,7 +181,7 @@ void bind_nodes(py::module_& module) {
       .def_readonly("node", &NodeMemory::node, "Its id.")
       .def_readonly("total", &NodeMemory::total, "Bytes.")
       .def_readonly("free", &NodeMemory::free, "Bytes.")
-      .def_readonly("available", &NodeMemory::available, "Bytes: `free`, the cache of files, reclaimable slabs.")
+      .def_readonly("available", &NodeMemory::available, "Bytes: ``free``, the cache of files, reclaimable slabs.")
       .def_readonly("numa_hits", &NodeMemory::numa_hits, "Pages wanted on this node and got.")
       .def_readonly("numa_misses", &NodeMemory::numa_misses, "Pages given though another node was wanted.")
       .def_readonly("numa_foreign", &NodeMemory::numa_foreign, "Pages wanted on this node and got from another.")

@@ -219,7 +219,7 @@ void bind_numa_allocator(py::module_& module) {
   Allocator type(module, "NumaAllocator", docs::numa_allocator);
   bind_allocations(type);
   type.def(py::init(&make), "policy"_a = py::none(), py::kw_only(), "topology"_a = py::none(), "through"_a = py::none())
-      .def_property_readonly("policy", &NumaAllocator::policy, "What `allocate` uses.")
+      .def_property_readonly("policy", &NumaAllocator::policy, "What ``allocate`` uses.")
       .def_property_readonly("topology", &NumaAllocator::topology, py::return_value_policy::copy,
                              "The machine that it allocates on.")
       .def_property_readonly("through", &NumaAllocator::through,

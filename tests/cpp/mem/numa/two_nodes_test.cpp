@@ -163,23 +163,6 @@ TEST_F(TwoNodes, TheWholeProcessMoves) {
   EXPECT_THROW(migrate_process(nodes_[0], 1024), OutOfRange);
 }
 
-TEST_F(TwoNodes, AFullNode) {
-  const std::uint64_t total = node_memory(nodes_[1]).total;
-  if (total > 512 * mib) GTEST_SKIP() << "filling a node of " << total / mib << " MiB would disturb this machine";
-  NumaAllocator allocator;
-  EXPECT_THROW(allocator.allocate_on_node(total + 8 * mib, nodes_[1]), ResourceExhausted);
-  const auto spilled = allocator.allocate(total + 8 * mib, NumaPolicy::local(nodes_[1]), {HugePages::automatic, true});
-  const Verification found = tell("local(" + std::to_string(nodes_[1]) + "), larger than the node", *spilled);
-  EXPECT_EQ(found.verdict, Verdict::elsewhere);
-  EXPECT_GT(found.placement.bytes().at(nodes_[0]), 0U);
-  EXPECT_GT(found.placement.bytes().at(nodes_[1]), 0U);
-  for (const NodeStatistics& node : allocator.statistics()) {
-    if (node.node == nodes_[0]) {
-      EXPECT_EQ(node.stray_bytes, found.placement.bytes().at(nodes_[0]));
-    }
-  }
-}
-
 TEST_F(TwoNodes, ReservedHugePages) {
   const std::uint64_t huge = 2 * mib;
   NumaAllocator allocator;
@@ -217,59 +200,6 @@ TEST_F(TwoNodes, GuestMemory) {
     tell("place " + memory->format() + " guest memory, interleave", spread.binding, spread.verification);
     EXPECT_EQ(spread.verification.verdict, Verdict::verified) << spread.verification.reason;
   }
-}
-
-TEST_F(TwoNodes, APageThatAnotherProcessMapsStays) {
-  NumaAllocator allocator;
-  const auto memory = GuestMemory::memfd(size, 0, "guest", HugePages::none);
-  allocator.place(*memory, 0, size, NumaPolicy::bind({nodes_[0]}), PlaceOptions{true});
-  EXPECT_EQ(in_child([&]() -> std::string {
-              char byte = 0;
-              memory->read(0, &byte, 1);  // mapped by the parent, and now here
-              NumaAllocator own;
-              const Migration moved = own.place(*memory, 0, page, NumaPolicy::bind({nodes_[1]}));
-              tell("place a page that another process maps", moved.binding, moved.verification);
-              if (moved.failed_bytes != page || moved.verification.verdict != Verdict::elsewhere) {
-                return "moved " + std::to_string(moved.moved_bytes) + " bytes that others map";
-              }
-              return moved.reason.find("another process") == std::string::npos ? moved.reason : "";
-            }),
-            "");
-}
-
-TEST_F(TwoNodes, ASuccessThatTheKernelDoesNotConfirmIsNone) {
-  EXPECT_EQ(in_child([this]() -> std::string {
-              if (!test::answer({SYS_mbind}, 0)) return "";
-              NumaAllocator allocator;
-              try {
-                allocator.allocate_on_node(size, nodes_[1]);
-              } catch (const NotSupported& error) {
-                std::cout << "asked on_node(" << nodes_[1] << "), mbind lies | got NotSupported: " << error.what()
-                          << std::endl;
-                return "";
-              }
-              return "claimed a node that nobody bound";
-            }),
-            "");
-}
-
-TEST_F(TwoNodes, APolicyThatTheKernelBreaksIsSeen) {
-  EXPECT_EQ(in_child([this]() -> std::string {
-              const OnCpu there(cpus_[0]);
-              // Nobody can read the policy back either: only looking at the pages tells.
-              if (!test::answer({SYS_mbind}, 0) || !test::answer({SYS_get_mempolicy}, EPERM)) return "";
-              NumaAllocator allocator(NumaPolicy::local(), Through::system_calls);
-              try {
-                allocator.allocate_on_node(size, nodes_[1]);
-              } catch (const NotSupported& error) {
-                const std::string said = error.what();
-                std::cout << "asked on_node(" << nodes_[1]
-                          << "), mbind lies, nobody may ask | got NotSupported: " << said << std::endl;
-                return said.find("did not keep it") == std::string::npos ? said : "";
-              }
-              return "claimed a node that nobody bound";
-            }),
-            "");
 }
 
 }  // namespace
