@@ -8,6 +8,8 @@
 void bind_guest(pybind11::module_& module);
 /// LazyMemory and LazyStats; GuestMemory must be bound before.
 void bind_lazy(pybind11::module_& module);
+/// Everything of vm_mem.numa; GuestMemory must be bound before.
+void bind_numa(pybind11::module_& module);
 /// Everything of vm_mem.paging; GuestMemory must be bound before.
 void bind_paging(pybind11::module_& module);
 /// AddressSpace; the page-table configurations and results must be bound before.

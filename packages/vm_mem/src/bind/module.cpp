@@ -12,6 +12,7 @@ PYBIND11_MODULE(_mem, module, pybind11::mod_gil_not_used()) {
   bind_numpy_allocator(module);
   bind_guest(module);
   bind_lazy(module);
+  bind_numa(module);
   bind_paging(module);
   bind_prefetch(module);
   bind_tlb(module);
