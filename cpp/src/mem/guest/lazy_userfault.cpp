@@ -17,6 +17,7 @@
 #include <cerrno>
 
 #include "mem/guest/lazy_abi.hpp"
+#include "mem/pages/pagemap_abi.hpp"
 #include "mem/pages/system_error.hpp"
 #include "vm/core/address.hpp"
 

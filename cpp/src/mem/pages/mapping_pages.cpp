@@ -3,20 +3,16 @@
 #include <linux/falloc.h>
 #include <sys/mman.h>
 
-#include <algorithm>
-#include <array>
 #include <cerrno>
 #include <string>
 
+#include "mem/pages/page_map.hpp"
+#include "mem/pages/prefault.hpp"
 #include "mem/pages/system_error.hpp"
 #include "vm/core/address.hpp"
 #include "vm/core/error.hpp"
 #include "vm/mem/pages/host_page.hpp"
 #include "vm/mem/pages/mapping.hpp"
-
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23  // Linux 5.14, younger than Debian 12's C library
-#endif
 
 namespace vm::mem {
 
@@ -41,31 +37,17 @@ void HostMapping::discard(std::uint64_t offset, std::uint64_t size) {
 void HostMapping::populate(std::uint64_t offset, std::uint64_t size) {
   const auto address = reinterpret_cast<std::uintptr_t>(data_) + offset;
   const std::uintptr_t start = align_down(address, host_page_size());
-  int result = -1;
-  do {
-    result = ::madvise(reinterpret_cast<void*>(start), address + size - start, MADV_POPULATE_WRITE);
-  } while (result != 0 && errno == EINTR);
-  if (result == 0) return;
+  const int code = populate_write(reinterpret_cast<std::byte*>(start), address + size - start);
+  if (code == 0) return;
   const std::string what = "populating " + hex(size) + " bytes";
-  if (errno == EINVAL) throw NotSupported(what + " needs Linux 5.14 (MADV_POPULATE_WRITE); touch the pages instead");
-  if (errno == ENOMEM) throw ResourceExhausted(what + ": the system has no memory for it");
-  throw_system_error(what + " (madvise)", errno);
+  if (code == EINVAL) throw NotSupported(what + " needs Linux 5.14 (MADV_POPULATE_WRITE); touch the pages instead");
+  if (code == ENOMEM) throw ResourceExhausted(what + ": the system has no memory for it");
+  throw_system_error(what + " (madvise)", code);
 }
 
 std::uint64_t HostMapping::resident(std::uint64_t offset, std::uint64_t size) const {
-  const std::uint64_t page = host_page_size();
   const auto address = reinterpret_cast<std::uintptr_t>(data_) + offset;
-  const std::uintptr_t end = align_up(address + size, page);
-  std::array<unsigned char, 4096> present;
-  std::uint64_t pages = 0;
-  for (std::uintptr_t at = align_down(address, page); at < end;) {
-    const std::uint64_t count = std::min<std::uint64_t>((end - at) / page, present.size());
-    if (::mincore(reinterpret_cast<void*>(at), count * page, present.data()) != 0)
-      throw_system_error("mincore of " + hex(count * page) + " bytes", errno);
-    for (std::uint64_t i = 0; i < count; ++i) pages += present[i] & 1U;
-    at += count * page;
-  }
-  return pages * page;
+  return resident_bytes(align_down(address, host_page_size()), align_up(address + size, host_page_size()));
 }
 
 }  // namespace vm::mem

@@ -118,7 +118,7 @@ void bind_hardening(py::module_& module) {
       "end of a block, found when it is freed. quarantine: freed blocks that wait, filled with a pattern; writes to "
       "them are found when they leave, and so is an overwritten entry of their encoded list. guard_pages: the last "
       "page "
-      "of each slab is inaccessible. Canaries and quarantine need checks, which make a call cost about 100 ns.");
+      "of each slab is inaccessible. Canaries and quarantine need checks, which make a call cost 100 to 300 ns.");
   type.def(py::init([](bool checks, bool canaries, std::size_t quarantine, bool guard_pages) {
              return Hardening{checks, canaries, quarantine, guard_pages};
            }),

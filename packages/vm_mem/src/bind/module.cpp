@@ -11,8 +11,12 @@ PYBIND11_MODULE(_mem, module, pybind11::mod_gil_not_used()) {
   bind_alloc_bump(module);
   bind_alloc_pool(module);
   bind_alloc_slab(module);
+  bind_pages(module);
+  bind_dual_mapping(module);
+  bind_numpy_allocator(module);
   bind_guest(module);
   bind_lazy(module);
+  bind_numa(module);
   bind_paging(module);
   bind_prefetch(module);
   bind_tlb(module);

@@ -14,7 +14,7 @@ namespace vm::mem::alloc {
 /// What a SlabAllocator looks for in its callers. A finding is an exception that names the block; from a destructor
 /// that frees (a container over `SlabResource`, say) it ends the program, as any exception there.
 ///
-/// All but `guard_pages` take the same lock for each call, of the order of 100 ns.
+/// All but `guard_pages` take the same lock for each call, 100 to 300 ns.
 struct Hardening {
   /// Refuses to free what is free (DoubleFree), what is no block of this allocator or only the inside of one, and what
   /// was allocated with another size (AccessViolation). The other three below need it.
