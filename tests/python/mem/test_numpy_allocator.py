@@ -17,7 +17,8 @@ import pytest
 import vm_mem
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from vm_core import InvalidConfig
+from vm_core import InvalidConfig, NotSupported, OutOfRange, Topology
+from vm_mem import numa
 from vm_mem.pages import NumpyAllocator, measure, numpy_allocator
 
 MIB = 1 << 20
@@ -47,6 +48,23 @@ def test_arrays_of_the_block_and_no_others() -> None:
     gc.collect()
     assert (statistics.frees, statistics.bytes_in_use, statistics.peak_bytes) == (1, 0, 80)
     assert "allocations=1 frees=1" in repr(statistics)
+
+
+def test_large_arrays_lie_on_the_node() -> None:
+    topology = Topology.detect()
+    for node in (node.id for node in topology.nodes if node.memory_bytes):
+        with numpy_allocator(node=node) as statistics:
+            array = np.ones(3 * MIB, "u1")
+        assert statistics.node == node
+        try:
+            found = numa.placement(array)
+        except NotSupported as error:
+            pytest.skip(str(error))
+        assert found.bytes == {node: len(found.pages) * found.page_size}
+    with pytest.raises(OutOfRange, match="4000"), numpy_allocator(node=4000):
+        pass
+    with numpy_allocator() as statistics:
+        assert statistics.node is None
 
 
 @pytest.mark.parametrize("alignment", [16, 64, 4096, 2 * MIB])

@@ -61,6 +61,10 @@ std::byte* ArrayAllocator::map(unsigned size_class, Changes& changes) noexcept {
   pages.release();
   // A kernel without transparent huge pages refuses, and ordinary ones do as well.
   if (options_.huge_pages) ::madvise(data, size, MADV_HUGEPAGE);
+  if (options_.place && options_.place(data, size) != 0) {
+    ::munmap(data - page_, page_ + size);
+    return nullptr;
+  }
   changes.mapped += page_ + size;
   return data;
 }

@@ -3,16 +3,19 @@
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
 #include "bind.hpp"
 #include "pages_docs.hpp"
 #include "vm/core/error.hpp"
+#include "vm/mem/numa/arrays.hpp"
 #include "vm/mem/pages/array_allocator.hpp"
 #include "vm/python/unsigned.hpp"
 
@@ -94,11 +97,12 @@ py::object set_handler(const py::object& handler) {
 /// The Python object: the allocator, and what it counts.
 class NumpyAllocator {
  public:
-  NumpyAllocator(bool huge_pages, Unsigned alignment, Unsigned retain) {
+  NumpyAllocator(std::optional<int> node, bool huge_pages, Unsigned alignment, Unsigned retain) : node_(node) {
     vm::mem::ArrayAllocatorOptions options;
     options.huge_pages = huge_pages;
     options.alignment = alignment.value;
     options.retain = retain.value;
+    if (node) options = vm::mem::numa::place_arrays(options, vm::mem::numa::NumaPolicy::local(*node));
     allocator_ = std::make_shared<ArrayAllocator>(options);
   }
 
@@ -110,8 +114,10 @@ class NumpyAllocator {
   }
   ArrayAllocatorStats stats() const noexcept { return allocator_->stats(); }
   const vm::mem::ArrayAllocatorOptions& options() const noexcept { return allocator_->options(); }
+  std::optional<int> node() const noexcept { return node_; }
 
  private:
+  std::optional<int> node_;
   std::shared_ptr<ArrayAllocator> allocator_;
 };
 
@@ -144,11 +150,13 @@ constexpr Field fields[] = {
 
 void bind_numpy_allocator(py::module_& module) {
   py::class_<NumpyAllocator> type(module, "NumpyAllocator", docs::numpy_allocator);
-  type.def(py::init<bool, Unsigned, Unsigned>(), py::kw_only(), "huge_pages"_a, "alignment"_a, "retain"_a)
+  type.def(py::init<std::optional<int>, bool, Unsigned, Unsigned>(), py::kw_only(), "node"_a, "huge_pages"_a,
+           "alignment"_a, "retain"_a)
       .def("_install", &NumpyAllocator::install, "Make it NumPy's in this context; returns the handler before.")
       .def("_finish", &NumpyAllocator::finish, "before"_a, "Put the handler before back and keep nothing from now on.")
       .def_property_readonly(
           "alignment", [](const NumpyAllocator& self) { return self.options().alignment; }, "Of every array.")
+      .def_property_readonly("node", &NumpyAllocator::node, "Where arrays from 1 MiB on are wanted, or None.")
       .def_property_readonly(
           "huge_pages", [](const NumpyAllocator& self) { return self.options().huge_pages; },
           "Whether arrays from 1 MiB on ask for huge pages.")

@@ -73,7 +73,7 @@ def allocate(
 
 @contextmanager
 def numpy_allocator(
-    *, huge_pages: bool = True, alignment: int = 64, retain: int = 256 << 20
+    *, node: int | None = None, huge_pages: bool = True, alignment: int = 64, retain: int = 256 << 20
 ) -> Iterator[NumpyAllocator]:
     """Have NumPy take the memory of new arrays from here, in this block and this context.
 
@@ -82,12 +82,17 @@ def numpy_allocator(
     than it needs. ``retain``: bytes of freed arrays from 1 MiB on whose pages stay for the next arrays, until the block
     ends. ``measure(array)`` says what an array really lies on.
 
+    ``node``: the pages of arrays from 1 MiB on are wanted on this NUMA node; others serve when it is full, since pages
+    come when they are touched, and without a page the process would end. ``vm_mem.numa.placement(array)`` says where
+    they are. Smaller arrays lie where malloc has them.
+
     The block gives a NumpyAllocator, whose properties are the statistics, also after the block. Arrays may outlive the
     block, and be resized and freed in any thread. NumPy keeps its allocator in a context variable: other threads, and
     tasks that were made before, are not concerned; tasks and contexts made inside keep it. A process made by fork may
     go on using it. Each call makes an allocator of its own.
 
-    Needs no GIL inside: NumPy calls C (NEP 49). Raises InvalidConfig; NotSupported before NumPy 1.22.
+    Needs no GIL inside: NumPy calls C (NEP 49). Raises InvalidConfig, OutOfRange for a node that there is
+    not; NotSupported before NumPy 1.22, and where the kernel does not place memory.
 
     >>> import numpy as np
     >>> with numpy_allocator(alignment=4096) as statistics:
@@ -95,7 +100,7 @@ def numpy_allocator(
     >>> array.ctypes.data % 4096, statistics.allocations, statistics.bytes_in_use
     (0, 1, 8000)
     """
-    allocator = NumpyAllocator(huge_pages=huge_pages, alignment=alignment, retain=retain)
+    allocator = NumpyAllocator(node=node, huge_pages=huge_pages, alignment=alignment, retain=retain)
     before = allocator._install()
     try:
         yield allocator

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <cstring>
 #include <memory>
 #include <string>
@@ -13,6 +14,7 @@
 #include "vm/core/error.hpp"
 #include "vm/mem/guest/memory.hpp"
 #include "vm/mem/numa/allocator.hpp"
+#include "vm/mem/numa/arrays.hpp"
 #include "vm/mem/numa/node_memory.hpp"
 #include "vm/mem/pages/host_page.hpp"
 
@@ -228,6 +230,27 @@ TEST_F(NumaMachine, ThreadsAllocateMigrateMeasureAndClose) {
   for (int kind = 0; kind < 4; ++kind) threads.emplace_back(work, kind);
   for (std::thread& thread : threads) thread.join();
   EXPECT_EQ(failures, 0);
+}
+
+TEST(Arrays, PoliciesWithFallbackOnly) {
+  EXPECT_THROW(place_arrays({}, NumaPolicy::bind({0})), InvalidConfig);
+  EXPECT_THROW(place_arrays({}, NumaPolicy::local(0, false)), InvalidConfig);
+  EXPECT_THROW(place_arrays({}, NumaPolicy::local(4000)), OutOfRange);
+}
+
+TEST(Arrays, GetNothingWhereTheKernelRefuses) {
+  ArrayAllocatorOptions options;
+  options.retain = 0;
+  std::uint64_t asked = 0;
+  options.place = [&asked](void* start, std::uint64_t bytes) {
+    asked = start == nullptr ? 0 : bytes;
+    return EPERM;
+  };
+  ArrayAllocator arrays(options);
+  EXPECT_EQ(arrays.allocate(std::uint64_t{3} << 20), nullptr);
+  EXPECT_GE(asked, std::uint64_t{3} << 20);
+  EXPECT_EQ(arrays.stats().failures, 1U);
+  EXPECT_EQ(arrays.stats().mapped_bytes, 0U);
 }
 
 }  // namespace

@@ -16,6 +16,7 @@
 #include "vm/core/error.hpp"
 #include "vm/mem/guest/memory.hpp"
 #include "vm/mem/numa/allocator.hpp"
+#include "vm/mem/numa/arrays.hpp"
 #include "vm/mem/numa/node_memory.hpp"
 #include "vm/mem/pages/host_page.hpp"
 
@@ -199,6 +200,23 @@ TEST_F(TwoNodes, GuestMemory) {
     const Migration spread = allocator.place(*memory, 0, 2 * half, NumaPolicy::interleave(nodes_));
     tell("place " + memory->format() + " guest memory, interleave", spread.binding, spread.verification);
     EXPECT_EQ(spread.verification.verdict, Verdict::verified) << spread.verification.reason;
+  }
+}
+
+TEST_F(TwoNodes, Arrays) {
+  for (std::size_t i = 0; i < 2; ++i) {
+    const OnCpu there(cpus_[1 - i]);
+    ArrayAllocatorOptions options;
+    options.huge_pages = i == 0;
+    ArrayAllocator arrays(place_arrays(options, NumaPolicy::local(nodes_[i])));
+    void* const array = arrays.allocate(4 * mib);
+    ASSERT_NE(array, nullptr);
+    std::memset(array, 1, 4 * mib);
+    const Placement found = placement_of(array, 4 * mib);
+    std::cout << "asked arrays on " << nodes_[i] << " from CPU " << cpus_[1 - i] << " | got "
+              << found.bytes().at(nodes_[i]) / 1024 << " KiB on node " << nodes_[i] << std::endl;
+    EXPECT_EQ(found.pages, std::vector<int>(4 * mib / page, nodes_[i]));
+    arrays.free(array);
   }
 }
 

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <thread>
 
 namespace vm::mem {
@@ -19,6 +20,9 @@ struct ArrayAllocatorOptions {
   /// Bytes of freed arrays from 1 MiB on that stay mapped for the next ones; 0 keeps nothing. Threads that free at the
   /// same moment may exceed it by what they free.
   std::uint64_t retain = std::uint64_t{256} << 20;
+  /// Called with fresh pages for an array from 1 MiB on before anybody touches them, by the thread that allocates; it
+  /// allocates and throws nothing. A result that is not 0 means that the array gets no memory.
+  std::function<int(void* start, std::uint64_t size)> place;
 };
 
 /// Counts since the allocator was made; sizes in bytes as they were asked for, unless it says otherwise.
