@@ -1,6 +1,7 @@
 // What is asked of the kernel, decided for machines that nobody here has; how an answer is judged; the kernel's files.
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -190,7 +191,8 @@ class NodeFiles : public testing::Test {
   void TearDown() override { std::filesystem::remove_all(root_); }
   void write(const std::string& name, const std::string& text) { std::ofstream(node_ / name) << text; }
 
-  const std::filesystem::path root_ = std::filesystem::path(testing::TempDir()) / "numa-node-files";
+  const std::filesystem::path root_ =
+      std::filesystem::path(testing::TempDir()) / ("numa-node-files-" + std::to_string(::getpid()));
   const std::filesystem::path node_ = root_ / "sys/devices/system/node/node1";
 };
 
