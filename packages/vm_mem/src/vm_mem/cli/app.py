@@ -11,7 +11,7 @@ from typer.main import get_command
 from vm_core import VmError
 
 from .. import __version__
-from . import demo, info, maps, roots, translate
+from . import demo, info, maps, roots, simd, translate
 from .text import CliError, examples
 
 app = typer.Typer(
@@ -24,7 +24,7 @@ app = typer.Typer(
         "vm-mem COMMAND --help",
     ),
 )
-for module in (info, translate, maps, roots, demo):
+for module in (info, translate, maps, roots, demo, simd):
     app.command(module.__name__.rpartition(".")[2], epilog=module.EXAMPLES)(module.command)
 
 _ClickException: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")

@@ -1,0 +1,324 @@
+#pragma once
+/// \file
+/// The loops of every instruction set with vectors of a fixed width. `V` says how one vector is loaded and stored; it
+/// lives in the anonymous namespace of the file that is compiled for it, and so everything made from these templates
+/// stays in that file. Nothing here may use a function that other files instantiate too, not even std::min.
+///
+/// Memory is handled in blocks of 64 bytes, a cache line of every processor that this is for. Sizes beyond a whole
+/// number of blocks end with one that overlaps what was done before, instead of a loop over bytes.
+
+#include <cstddef>
+#include <cstdint>
+
+#include "mem/simd/kernel_string.hpp"
+#include "vm/mem/simd/strategy.hpp"
+
+namespace vm::mem::simd::detail {
+
+/// What a vector type V has:
+///   width; Vector; load, store, store_aligned, stream (past the caches), splat, differing (xor), either (or), zero;
+///   fence() after streaming stores; prefetch();
+///   copy_block(to, from, n), fill_block(to, value, n) for n <= 64;
+///   mismatch_block(a, b): first byte of 64 that differs, or 64; mismatch_short(a, b, n) for n < 64, n if none does.
+template <class V>
+struct Loops {
+  using Byte = unsigned char;
+  using Vector = typename V::Vector;
+  static constexpr std::size_t block_bytes = 64;
+  static constexpr std::size_t vectors = block_bytes / V::width;
+  static constexpr std::size_t blocks = 4;  // in one step of a loop
+  static constexpr std::size_t step = blocks * block_bytes;
+  static_assert(step == small_copy);
+
+  struct Block {
+    Vector part[vectors];
+  };
+
+  static Block load(const Byte* from) noexcept {
+    Block block;
+    for (std::size_t i = 0; i < vectors; ++i) block.part[i] = V::load(from + i * V::width);
+    return block;
+  }
+  static void store(Byte* to, const Block& block) noexcept {
+    for (std::size_t i = 0; i < vectors; ++i) V::store(to + i * V::width, block.part[i]);
+  }
+  static void store_aligned(Byte* to, const Block& block) noexcept {
+    for (std::size_t i = 0; i < vectors; ++i) V::store_aligned(to + i * V::width, block.part[i]);
+  }
+  static void stream(Byte* to, const Block& block) noexcept {
+    for (std::size_t i = 0; i < vectors; ++i) V::stream(to + i * V::width, block.part[i]);
+  }
+
+  /// 64 < n <= 256, without a jump: which of the four blocks overlap depends on n, that there are four does not.
+  static void copy_four(Byte* to, const Byte* from, std::size_t n) noexcept {
+    const std::size_t last = n - block_bytes;
+    const std::size_t second = last < block_bytes ? last : block_bytes;
+    const std::size_t third = last - second;
+    const Block a = load(from), b = load(from + second), c = load(from + third), d = load(from + last);
+    store(to, a);
+    store(to + second, b);
+    store(to + third, c);
+    store(to + last, d);
+  }
+
+  /// Bytes from `to` to the next block boundary, 1 to 64.
+  static std::size_t to_boundary(const Byte* to) noexcept {
+    return block_bytes - (reinterpret_cast<std::uintptr_t>(to) & (block_bytes - 1));
+  }
+
+  static void copy_step(Byte* to, const Byte* from) noexcept {
+    Block block[blocks];
+    for (std::size_t i = 0; i < blocks; ++i) block[i] = load(from + i * block_bytes);
+    for (std::size_t i = 0; i < blocks; ++i) store(to + i * block_bytes, block[i]);
+  }
+  static void copy_step_aligned(Byte* to, const Byte* from) noexcept {
+    Block block[blocks];
+    for (std::size_t i = 0; i < blocks; ++i) block[i] = load(from + i * block_bytes);
+    for (std::size_t i = 0; i < blocks; ++i) store_aligned(to + i * block_bytes, block[i]);
+  }
+
+  // All that follow: n > 256.
+
+  static void copy_vector(Byte* to, const Byte* from, std::size_t n) noexcept {
+    Byte* const last_to = to + n - step;
+    const Byte* const last_from = from + n - step;
+    const std::size_t head = to_boundary(to);
+    store(to, load(from));
+    to += head;
+    from += head;
+    for (; to < last_to; to += step, from += step) copy_step_aligned(to, from);
+    copy_step(last_to, last_from);
+  }
+
+  static void copy_stream(Byte* to, const Byte* from, std::size_t n, std::size_t ahead) noexcept {
+    Byte* const last_to = to + n - step;
+    const Byte* const last_from = from + n - step;
+    const std::size_t head = to_boundary(to);
+    store(to, load(from));
+    to += head;
+    from += head;
+    for (; to < last_to; to += step, from += step) {
+      if (ahead != 0)
+        for (std::size_t i = 0; i < blocks; ++i) V::prefetch(from + ahead + i * block_bytes);
+      Block block[blocks];
+      for (std::size_t i = 0; i < blocks; ++i) block[i] = load(from + i * block_bytes);
+      for (std::size_t i = 0; i < blocks; ++i) stream(to + i * block_bytes, block[i]);
+    }
+    V::fence();
+    copy_step(last_to, last_from);
+  }
+
+  static void copy_string(Byte* to, const Byte* from, std::size_t n) noexcept {
+    const std::size_t head = to_boundary(to);
+    store(to, load(from));
+    string_copy<V>(to + head, from + head, n - head);
+  }
+
+  static void copy_large(Byte* to, const Byte* from, std::size_t n, const CopyPlan& plan) noexcept {
+    if (n >= plan.stream_from) return copy_stream(to, from, n, plan.prefetch_distance);
+    if (n >= plan.string_from) return copy_string(to, from, n);
+    copy_vector(to, from, n);
+  }
+
+  static void copy(void* dst, const void* src, std::size_t n, const CopyPlan& plan) noexcept {
+    auto* to = static_cast<Byte*>(dst);
+    const auto* from = static_cast<const Byte*>(src);
+    if (n <= block_bytes) return V::copy_block(to, from, n);
+    if (n <= small_copy) return copy_four(to, from, n);
+    copy_large(to, from, n, plan);
+  }
+
+  static void copy_streaming(void* dst, const void* src, std::size_t n, const CopyPlan& plan) noexcept {
+    if (n <= small_copy) return copy(dst, src, n, plan);
+    copy_stream(static_cast<Byte*>(dst), static_cast<const Byte*>(src), n, plan.prefetch_distance);
+  }
+
+  /// Overlapping, `to` below `from`: the ends are loaded before anything is stored, and each step loads before it
+  /// stores below what later steps load.
+  static void move_up(Byte* to, const Byte* from, std::size_t n) noexcept {
+    const Block head = load(from);
+    Block tail[blocks];
+    for (std::size_t i = 0; i < blocks; ++i) tail[i] = load(from + n - step + i * block_bytes);
+    Byte* const last_to = to + n - step;
+    const std::size_t skip = to_boundary(to);
+    const Byte* next = from + skip;
+    for (Byte* at = to + skip; at < last_to; at += step, next += step) copy_step_aligned(at, next);
+    for (std::size_t i = 0; i < blocks; ++i) store(last_to + i * block_bytes, tail[i]);
+    store(to, head);
+  }
+
+  /// Overlapping, `to` above `from`: the same from the other end.
+  static void move_down(Byte* to, const Byte* from, std::size_t n) noexcept {
+    const Block tail = load(from + n - block_bytes);
+    Block head[blocks];
+    for (std::size_t i = 0; i < blocks; ++i) head[i] = load(from + i * block_bytes);
+    const std::size_t skip = reinterpret_cast<std::uintptr_t>(to + n) & (block_bytes - 1);
+    Byte* at = to + n - skip;
+    const Byte* next = from + n - skip;
+    while (at > to + step) {
+      at -= step;
+      next -= step;
+      copy_step_aligned(at, next);
+    }
+    for (std::size_t i = 0; i < blocks; ++i) store(to + i * block_bytes, head[i]);
+    store(to + n - block_bytes, tail);
+  }
+
+  static void move(void* dst, const void* src, std::size_t n, const CopyPlan& plan) noexcept {
+    auto* to = static_cast<Byte*>(dst);
+    const auto* from = static_cast<const Byte*>(src);
+    if (n <= block_bytes) return V::copy_block(to, from, n);
+    if (n <= small_copy) return copy_four(to, from, n);
+    const std::uintptr_t above = reinterpret_cast<std::uintptr_t>(to) - reinterpret_cast<std::uintptr_t>(from);
+    if (above >= n && std::uintptr_t{0} - above >= n) return copy_large(to, from, n, plan);
+    if (above >= n) return move_up(to, from, n);
+    if (above != 0) move_down(to, from, n);
+  }
+
+  static void fill(void* dst, unsigned char value, std::size_t n, const CopyPlan& plan) noexcept {
+    auto* to = static_cast<Byte*>(dst);
+    if (n <= block_bytes) return V::fill_block(to, value, n);
+    Block block;
+    for (std::size_t i = 0; i < vectors; ++i) block.part[i] = V::splat(value);
+    Byte* const end = to + n;
+    if (n <= small_copy) {
+      const std::size_t last = n - block_bytes;
+      const std::size_t second = last < block_bytes ? last : block_bytes;
+      store(to, block);
+      store(to + second, block);
+      store(to + last - second, block);
+      store(to + last, block);
+      return;
+    }
+    store(to, block);
+    to += to_boundary(to);
+    if (n >= plan.fill_stream_from) {
+      for (; to < end - step; to += step)
+        for (std::size_t i = 0; i < blocks; ++i) stream(to + i * block_bytes, block);
+      V::fence();
+    } else if (n >= plan.fill_string_from) {
+      string_fill<V>(to, value, static_cast<std::size_t>(end - to));
+      return;
+    } else {
+      for (; to < end - step; to += step)
+        for (std::size_t i = 0; i < blocks; ++i) store_aligned(to + i * block_bytes, block);
+    }
+    for (std::size_t i = 0; i < blocks; ++i) store(end - step + i * block_bytes, block);
+  }
+
+  /// Whether 256 bytes are equal.
+  static bool equal_step(const Byte* a, const Byte* b) noexcept {
+    Vector any = V::differing(V::load(a), V::load(b));
+    for (std::size_t at = V::width; at < step; at += V::width)
+      any = V::either(any, V::differing(V::load(a + at), V::load(b + at)));
+    return V::zero(any);
+  }
+
+  static std::size_t mismatch(const void* left, const void* right, std::size_t n) noexcept {
+    const auto* a = static_cast<const Byte*>(left);
+    const auto* b = static_cast<const Byte*>(right);
+    if (n < block_bytes) return V::mismatch_short(a, b, n);
+    std::size_t at = 0;
+    while (n - at >= step && equal_step(a + at, b + at)) at += step;
+    for (; n - at >= block_bytes; at += block_bytes) {
+      const std::size_t found = V::mismatch_block(a + at, b + at);
+      if (found != block_bytes) return at + found;
+    }
+    if (at == n) return n;
+    at = n - block_bytes;
+    return at + V::mismatch_block(a + at, b + at);
+  }
+
+  static constexpr Kernels kernels{copy, copy_streaming, move, fill, mismatch};
+};
+
+/// Blocks of less than 64 bytes for instruction sets without masks: at most four pieces that overlap, of 16 bytes (T
+/// says how) or of a word.
+template <class T>
+struct Pieces {
+  using Byte = unsigned char;
+
+  template <class Word>
+  static Word get(const Byte* from) noexcept {
+    Word word;
+    __builtin_memcpy(&word, from, sizeof word);
+    return word;
+  }
+  template <class Word>
+  static void put(Byte* to, Word word) noexcept {
+    __builtin_memcpy(to, &word, sizeof word);
+  }
+  template <class Word>
+  static void copy_two(Byte* to, const Byte* from, std::size_t n) noexcept {
+    const Word first = get<Word>(from), last = get<Word>(from + n - sizeof(Word));
+    put(to, first);
+    put(to + n - sizeof(Word), last);
+  }
+
+  static void copy_block(Byte* to, const Byte* from, std::size_t n) noexcept {
+    if (n > 16) {
+      const std::size_t last = n - 16;
+      const std::size_t second = last < 16 ? last : 16;
+      const std::size_t third = last - second;
+      const auto a = T::load16(from), b = T::load16(from + second), c = T::load16(from + third),
+                 d = T::load16(from + last);
+      T::store16(to, a);
+      T::store16(to + second, b);
+      T::store16(to + third, c);
+      T::store16(to + last, d);
+    } else if (n >= 8) {
+      copy_two<std::uint64_t>(to, from, n);
+    } else if (n >= 4) {
+      copy_two<std::uint32_t>(to, from, n);
+    } else if (n != 0) {
+      const Byte first = from[0], middle = from[n / 2], last = from[n - 1];
+      to[0] = first;
+      to[n / 2] = middle;
+      to[n - 1] = last;
+    }
+  }
+
+  static void fill_block(Byte* to, unsigned char value, std::size_t n) noexcept {
+    const std::uint64_t word = 0x0101010101010101U * value;
+    if (n > 16) {
+      const std::size_t last = n - 16;
+      const std::size_t second = last < 16 ? last : 16;
+      const auto all = T::splat16(value);
+      T::store16(to, all);
+      T::store16(to + second, all);
+      T::store16(to + last - second, all);
+      T::store16(to + last, all);
+    } else if (n >= 8) {
+      put(to, word);
+      put(to + n - 8, word);
+    } else if (n >= 4) {
+      put(to, static_cast<std::uint32_t>(word));
+      put(to + n - 4, static_cast<std::uint32_t>(word));
+    } else if (n != 0) {
+      to[0] = to[n / 2] = to[n - 1] = value;
+    }
+  }
+
+  static std::size_t first_byte(std::uint64_t difference) noexcept {
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    return static_cast<unsigned>(__builtin_clzll(difference)) / 8;
+#else
+    return static_cast<unsigned>(__builtin_ctzll(difference)) / 8;
+#endif
+  }
+
+  static std::size_t mismatch_short(const Byte* a, const Byte* b, std::size_t n) noexcept {
+    if (n < 8) {
+      for (std::size_t at = 0; at < n; ++at)
+        if (a[at] != b[at]) return at;
+      return n;
+    }
+    for (std::size_t at = 0;; at = at + 16 <= n ? at + 8 : n - 8) {
+      const std::uint64_t difference = get<std::uint64_t>(a + at) ^ get<std::uint64_t>(b + at);
+      if (difference != 0) return at + first_byte(difference);
+      if (at == n - 8) return n;
+    }
+  }
+};
+
+}  // namespace vm::mem::simd::detail
