@@ -23,6 +23,7 @@ SECTIONS = {
     "mem-prefetch": "bench.python.mem.prefetch",
     "mmu-translate": "bench.python.mem.mmu_translate",
     "async-mmu": "bench.python.mem.async_mmu_performance",
+    "simd-memcpy": "bench.python.mem.simd_memcpy",
     "mem-optimizer": "bench.python.mem.optimizer",
     "accel-exits": "bench.python.accel.exits",
     "startup": "bench.python.startup",
