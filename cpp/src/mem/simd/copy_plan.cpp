@@ -97,8 +97,8 @@ CopyPlan CopyPlan::for_machine(const CpuFeatures& features) {
   plan.stream_hint_from = 64 * KiB;
   if (detail::have_string_instructions && features.has(CpuFeature::erms) && first != 0) {
     // While both ends fit the first cache, vector loops are ahead of the instruction (bench/cpp/mem/simd_memcpy.cpp).
-    plan.string_from = static_cast<std::size_t>(first + first / 3);
-    plan.fill_string_from = plan.string_from;
+    plan.string_from = static_cast<std::size_t>(first / 2);
+    plan.fill_string_from = static_cast<std::size_t>(first);
   }
   // The source goes through the caches too, so that a copy of half their size already pushes itself out.
   if (last != 0) plan.stream_from = static_cast<std::size_t>(last / 4 * 3);

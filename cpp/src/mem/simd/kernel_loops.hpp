@@ -49,16 +49,14 @@ struct Loops {
     for (std::size_t i = 0; i < vectors; ++i) V::stream(to + i * V::width, block.part[i]);
   }
 
-  /// 64 < n <= 256, without a jump: which of the four blocks overlap depends on n, that there are four does not.
+  /// 128 < n <= 256: two blocks from either end.
   static void copy_four(Byte* to, const Byte* from, std::size_t n) noexcept {
-    const std::size_t last = n - block_bytes;
-    const std::size_t second = last < block_bytes ? last : block_bytes;
-    const std::size_t third = last - second;
-    const Block a = load(from), b = load(from + second), c = load(from + third), d = load(from + last);
+    const Block a = load(from), b = load(from + block_bytes);
+    const Block c = load(from + n - 2 * block_bytes), d = load(from + n - block_bytes);
     store(to, a);
-    store(to + second, b);
-    store(to + third, c);
-    store(to + last, d);
+    store(to + block_bytes, b);
+    store(to + n - 2 * block_bytes, c);
+    store(to + n - block_bytes, d);
   }
 
   /// Bytes from `to` to the next block boundary, 1 to 64.
@@ -71,6 +69,13 @@ struct Loops {
     for (std::size_t i = 0; i < blocks; ++i) block[i] = load(from + i * block_bytes);
     for (std::size_t i = 0; i < blocks; ++i) store(to + i * block_bytes, block[i]);
   }
+  /// 64 < n <= 128.
+  static void copy_two(Byte* to, const Byte* from, std::size_t n) noexcept {
+    const Block a = load(from), b = load(from + n - block_bytes);
+    store(to, a);
+    store(to + n - block_bytes, b);
+  }
+
   static void copy_step_aligned(Byte* to, const Byte* from) noexcept {
     Block block[blocks];
     for (std::size_t i = 0; i < blocks; ++i) block[i] = load(from + i * block_bytes);
@@ -79,15 +84,36 @@ struct Loops {
 
   // All that follow: n > 256.
 
+  /// 256 < n <= 512 with registers for all of it: half from either end.
+  static void copy_eight(Byte* to, const Byte* from, std::size_t n) noexcept {
+    Block low[blocks], high[blocks];
+    for (std::size_t i = 0; i < blocks; ++i) low[i] = load(from + i * block_bytes);
+    for (std::size_t i = 0; i < blocks; ++i) high[i] = load(from + n - step + i * block_bytes);
+    for (std::size_t i = 0; i < blocks; ++i) store(to + i * block_bytes, low[i]);
+    for (std::size_t i = 0; i < blocks; ++i) store(to + n - step + i * block_bytes, high[i]);
+  }
+
   static void copy_vector(Byte* to, const Byte* from, std::size_t n) noexcept {
-    Byte* const last_to = to + n - step;
-    const Byte* const last_from = from + n - step;
+    if (V::width >= 32 && n <= 2 * step) return copy_eight(to, from, n);
     const std::size_t head = to_boundary(to);
     store(to, load(from));
     to += head;
     from += head;
-    for (; to < last_to; to += step, from += step) copy_step_aligned(to, from);
-    copy_step(last_to, last_from);
+    // From here to the last block. It is negative when less than a block is left: that one then begins before `to`.
+    auto last = static_cast<std::ptrdiff_t>(n - head) - static_cast<std::ptrdiff_t>(block_bytes);
+    for (; last > static_cast<std::ptrdiff_t>(step - block_bytes); last -= static_cast<std::ptrdiff_t>(step)) {
+      copy_step_aligned(to, from);
+      to += step;
+      from += step;
+    }
+    // Four blocks at most are left. All are copied, the ones too many on top of the last.
+    constexpr std::ptrdiff_t one = block_bytes, two = 2 * one;
+    const std::ptrdiff_t first = last < 0 ? last : 0, second = last < one ? last : one, third = last < two ? last : two;
+    const Block a = load(from + first), b = load(from + second), c = load(from + third), d = load(from + last);
+    store(to + first, a);
+    store(to + second, b);
+    store(to + third, c);
+    store(to + last, d);
   }
 
   static void copy_stream(Byte* to, const Byte* from, std::size_t n, std::size_t ahead) noexcept {
@@ -124,6 +150,7 @@ struct Loops {
     auto* to = static_cast<Byte*>(dst);
     const auto* from = static_cast<const Byte*>(src);
     if (n <= block_bytes) return V::copy_block(to, from, n);
+    if (n <= 2 * block_bytes) return copy_two(to, from, n);
     if (n <= small_copy) return copy_four(to, from, n);
     copy_large(to, from, n, plan);
   }
@@ -168,6 +195,7 @@ struct Loops {
     auto* to = static_cast<Byte*>(dst);
     const auto* from = static_cast<const Byte*>(src);
     if (n <= block_bytes) return V::copy_block(to, from, n);
+    if (n <= 2 * block_bytes) return copy_two(to, from, n);
     if (n <= small_copy) return copy_four(to, from, n);
     const std::uintptr_t above = reinterpret_cast<std::uintptr_t>(to) - reinterpret_cast<std::uintptr_t>(from);
     if (above >= n && std::uintptr_t{0} - above >= n) return copy_large(to, from, n, plan);

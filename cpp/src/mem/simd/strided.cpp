@@ -34,19 +34,20 @@ std::ptrdiff_t distance(std::ptrdiff_t stride, std::size_t count) {
   return stride * static_cast<std::ptrdiff_t>(count);
 }
 
+bool empty(const StridedCopy& copy) {
+  return copy.item == 0 || std::find(copy.shape.begin(), copy.shape.end(), 0U) != copy.shape.end();
+}
+
 void check(const StridedCopy& copy) {
   if (copy.dst.strides.size() != copy.shape.size() || copy.src.strides.size() != copy.shape.size())
     throw InvalidConfig("the shape has " + std::to_string(copy.shape.size()) + " axes, the destination " +
                         std::to_string(copy.dst.strides.size()) + " and the source " +
                         std::to_string(copy.src.strides.size()) + " strides; give one for each axis");
+  if (empty(copy)) return;
   for (std::size_t axis = 0; axis < copy.shape.size(); ++axis)
     if (copy.shape[axis] > 1 && copy.dst.strides[axis] == 0)
       throw InvalidConfig("axis " + std::to_string(axis) + " of the destination has stride 0 and " +
                           std::to_string(copy.shape[axis]) + " elements, which would all be stored at one address");
-}
-
-bool empty(const StridedCopy& copy) {
-  return copy.item == 0 || std::find(copy.shape.begin(), copy.shape.end(), 0U) != copy.shape.end();
 }
 
 // First byte and the one after the last.

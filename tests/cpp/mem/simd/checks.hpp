@@ -49,7 +49,7 @@ class Field {
  public:
   explicit Field(Random& random) : source_(random_bytes(size, random)), before_(random_bytes(size, random)) {}
 
-  static constexpr std::size_t size = 3 * checked;
+  static constexpr std::size_t size = 3 * checked + 4 * edge;
 
   unsigned char* fresh() {
     ours_ = before_;

@@ -46,10 +46,10 @@ TEST(CopyPlan, FollowsFeaturesAndCaches) {
   EXPECT_EQ(plan.stream_from, 24 * MiB);
   zen.usable.set(static_cast<std::size_t>(F::erms));
   plan = CopyPlan::for_machine(zen);
-  EXPECT_EQ(plan.string_from, 64 * KiB);
+  EXPECT_EQ(plan.string_from, 24 * KiB);
   EXPECT_EQ(plan.method(64), Method::small);
-  EXPECT_EQ(plan.method(64 * KiB - 1), Method::vector);
-  EXPECT_EQ(plan.method(64 * KiB), Method::string);
+  EXPECT_EQ(plan.method(24 * KiB - 1), Method::vector);
+  EXPECT_EQ(plan.method(24 * KiB), Method::string);
   EXPECT_EQ(plan.method(24 * MiB), Method::stream);
   EXPECT_EQ(plan.method(1 * MiB, true), Method::stream);
 }
