@@ -13,9 +13,8 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 ROOM = ROOT / "cpp" / "src" / "mem" / "simd"
-SOURCES = [*sorted(ROOM.glob("*.cpp")), *sorted((ROOT / "cpp" / "src" / "core").glob("c*.cpp"))]
-SOURCES += [ROOT / "cpp" / "src" / "core" / f"{name}.cpp" for name in ("affinity", "error", "fault", "access")]
-SOURCES += [ROOT / "cpp" / "src" / "core" / f"{name}.cpp" for name in ("hwcap_decode", "sysfs")]
+CORE = ("access", "affinity", "cache", "cpu_detect", "cpu_feature", "error", "fault", "hwcap_decode", "sysfs")
+SOURCES = [*sorted(ROOM.glob("*.cpp")), *(ROOT / "cpp" / "src" / "core" / f"{name}.cpp" for name in CORE)]
 PROGRAM = ROOT / "tests" / "cpp" / "mem" / "simd" / "cross_main.cpp"
 
 QEMU = shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")

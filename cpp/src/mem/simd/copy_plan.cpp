@@ -93,15 +93,18 @@ CopyPlan CopyPlan::for_machine(const CpuFeatures& features) {
   if (plan.instruction_set == InstructionSet::scalar) return plan;  // no stores past the caches
   const std::uint64_t first = features.cache_bytes(1);
   const std::uint64_t last = std::max({first, features.cache_bytes(2), features.cache_bytes(3)});
-  plan.prefetch_distance = 1024;
+  plan.prefetch_distance = 16 * KiB;
   plan.stream_hint_from = 64 * KiB;
   if (detail::have_string_instructions && features.has(CpuFeature::erms) && first != 0) {
     // While both ends fit the first cache, vector loops are ahead of the instruction (bench/cpp/mem/simd_memcpy.cpp).
     plan.string_from = static_cast<std::size_t>(first / 2);
     plan.fill_string_from = static_cast<std::size_t>(first);
   }
-  // The source goes through the caches too, so that a copy of half their size already pushes itself out.
-  if (last != 0) plan.stream_from = static_cast<std::size_t>(last / 4 * 3);
+  // The instruction of processors with FSRM does not fetch the lines that it overwrites, and beyond the caches is ahead
+  // of streaming stores too. For the others: the source goes through the caches as well, so that a copy of half their
+  // size already pushes itself out.
+  const bool string_streams = plan.string_from != never && features.has(CpuFeature::fsrm);
+  if (last != 0 && !string_streams) plan.stream_from = static_cast<std::size_t>(last / 4 * 3);
   return plan;
 }
 

@@ -8,6 +8,7 @@
 #include <arm_neon.h>
 
 #include "mem/simd/kernel_loops.hpp"
+#include "mem/simd/kernel_pieces.hpp"
 
 namespace vm::mem::simd::detail {
 namespace {
@@ -19,14 +20,13 @@ struct Neon : Pieces<Neon> {
   static Vector load(const Byte* from) noexcept { return vld1q_u8(from); }
   static void store(Byte* to, Vector v) noexcept { vst1q_u8(to, v); }
   static void store_aligned(Byte* to, Vector v) noexcept { vst1q_u8(to, v); }
-  // The architecture has non-temporal stores of pairs only; both halves of a pair may be the same register, but not the
-  // same address: a pair of 8-byte halves is one vector.
+  // The architecture has non-temporal stores of pairs only: one vector is a pair of words.
   static void stream(Byte* to, Vector v) noexcept {
     const uint64x2_t words = vreinterpretq_u64_u8(v);
     const std::uint64_t low = vgetq_lane_u64(words, 0), high = vgetq_lane_u64(words, 1);
     __asm__ volatile("stnp %0, %1, [%2]" : : "r"(low), "r"(high), "r"(to) : "memory");
   }
-  static void fence() noexcept {}  // LDNP and STNP need none within a thread (Arm ARM, C3.2.4)
+  static void fence() noexcept {}  // such stores are ordered as others are
   static void prefetch(const Byte* at) noexcept { __builtin_prefetch(at); }
   static Vector splat(unsigned char value) noexcept { return vdupq_n_u8(value); }
   static Vector differing(Vector a, Vector b) noexcept { return veorq_u8(a, b); }

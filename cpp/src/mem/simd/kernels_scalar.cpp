@@ -2,6 +2,7 @@
 /// The kernels for any processor: 64-bit words.
 
 #include "mem/simd/kernel_loops.hpp"
+#include "mem/simd/kernel_pieces.hpp"
 #include "mem/simd/kernel_tables.hpp"
 
 namespace vm::mem::simd::detail {

@@ -6,6 +6,7 @@
 #include <emmintrin.h>
 
 #include "mem/simd/kernel_loops.hpp"
+#include "mem/simd/kernel_pieces.hpp"
 
 namespace vm::mem::simd::detail {
 

@@ -52,6 +52,10 @@ TEST(CopyPlan, FollowsFeaturesAndCaches) {
   EXPECT_EQ(plan.method(24 * KiB), Method::string);
   EXPECT_EQ(plan.method(24 * MiB), Method::stream);
   EXPECT_EQ(plan.method(1 * MiB, true), Method::stream);
+  zen.usable.set(static_cast<std::size_t>(F::fsrm));
+  plan = CopyPlan::for_machine(zen);
+  EXPECT_EQ(plan.method(24 * MiB), Method::string);
+  EXPECT_EQ(plan.method(24 * MiB, true), Method::stream);
 }
 
 TEST(CopyPlan, UnknownCachesSwitchOffWhatNeedsThem) {
