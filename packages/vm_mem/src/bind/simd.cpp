@@ -234,7 +234,7 @@ PyMethodDef definitions[] = {
 void bind_simd(py::module_& module) {
   bind_simd_plan(module);
   for (PyMethodDef& definition : definitions) {
-    PyObject* function = PyCFunction_NewEx(&definition, nullptr, py::str("vm_mem.simd").release().ptr());
+    PyObject* function = PyCFunction_NewEx(&definition, module.ptr(), nullptr);
     if (function == nullptr) throw py::error_already_set();
     module.attr(definition.ml_name) = py::reinterpret_steal<py::object>(function);
   }

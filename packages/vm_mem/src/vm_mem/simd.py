@@ -17,7 +17,7 @@ bytearray(b'hello')
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from ._mem import (
     CopyPlan,
@@ -37,6 +37,9 @@ from ._mem import (
 )
 
 if TYPE_CHECKING:
+    from typing import Any
+
+    import numpy.typing as npt
     from typing_extensions import Buffer
 
 __all__ = [
@@ -62,8 +65,8 @@ _IN_LOOP = 1 << 16
 
 
 async def memcpy_async(
-    dst: Buffer,
-    src: Buffer,
+    dst: Buffer | npt.NDArray[Any],
+    src: Buffer | npt.NDArray[Any],
     *,
     threads: int = 1,
     hint: Literal["stream"] | None = None,
@@ -81,7 +84,7 @@ async def memcpy_async(
     copy = partial(memcpy_fast, dst, src, threads=threads, hint=hint, strategy=strategy)
     # Arrays of dates have no buffer, but know their size.
     size = getattr(src, "nbytes", None)
-    if (memoryview(src).nbytes if size is None else size) < _IN_LOOP:
+    if (memoryview(cast("Buffer", src)).nbytes if size is None else size) < _IN_LOOP:
         copy()
         return
     done = asyncio.get_running_loop().run_in_executor(None, copy)

@@ -36,7 +36,9 @@ _EDGE = 64
 _BENCH_SIZES = tuple(1 << shift for shift in range(4, 27, 2))
 _ROUNDS = 7
 _SAMPLE_SECONDS = 0.004
-_BAR = 40
+_BAR = 30
+"""Characters of a bar as long as the line."""
+_PLOT_LIMIT = 2.5
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -112,7 +114,7 @@ def _seconds(copy: Callable[[], object], loops: int) -> float:
 def measure(size: int) -> Speed:
     """Time copies from Python, each way in every round; medians."""
     dst, src = np.zeros(size, np.uint8), np.ones(size, np.uint8)
-    to, since = memoryview(dst), memoryview(src)
+    to, since = dst.data, src.data
 
     def by_slice() -> None:
         to[:] = since
@@ -151,12 +153,10 @@ def _print_speeds(speeds: list[Speed]) -> None:
             for s in speeds
         ],
     )
-    print("\nmemcpy_fast (#) and the faster of the others (|):")
-    most = max(max(s.ours, s.memoryview, s.numpy) for s in speeds)
+    print("\nmemcpy_fast as a multiple of the faster of the others, which is the line:")
     for s in speeds:
-        peer = round(max(s.memoryview, s.numpy) / most * _BAR)
-        bar = ("#" * round(s.ours / most * _BAR)).ljust(_BAR + 1)
-        print(f"{size_text(s.size):>5} {bar[:peer]}|{bar[peer + 1 :]}".rstrip())
+        bar = ("#" * round(min(s.ratio, _PLOT_LIMIT) * _BAR)).ljust(_BAR + 1)
+        print(f"{size_text(s.size):>5} {bar[:_BAR]}|{bar[_BAR + 1 :]}".rstrip())
 
 
 def _verdict_object(verdict: Verdict) -> dict[str, Any]:
