@@ -15,39 +15,63 @@
 
 namespace vm::mem::simd::detail {
 
+/// `count` vectors side by side, as members: compilers keep those in registers, and arrays of them in memory.
+template <class V, std::size_t count>
+struct Side {
+  static constexpr std::size_t half = count / 2 * V::width;
+  Side<V, count / 2> low, high;
+
+  static Side load(const unsigned char* from) noexcept {
+    return {Side<V, count / 2>::load(from), Side<V, count / 2>::load(from + half)};
+  }
+  static Side splat(unsigned char value) noexcept {
+    return {Side<V, count / 2>::splat(value), Side<V, count / 2>::splat(value)};
+  }
+  void store(unsigned char* to) const noexcept {
+    low.store(to);
+    high.store(to + half);
+  }
+  void store_aligned(unsigned char* to) const noexcept {
+    low.store_aligned(to);
+    high.store_aligned(to + half);
+  }
+  void stream(unsigned char* to) const noexcept {
+    low.stream(to);
+    high.stream(to + half);
+  }
+};
+
+template <class V>
+struct Side<V, 1> {
+  typename V::Vector vector;
+
+  static Side load(const unsigned char* from) noexcept { return {V::load(from)}; }
+  static Side splat(unsigned char value) noexcept { return {V::splat(value)}; }
+  void store(unsigned char* to) const noexcept { V::store(to, vector); }
+  void store_aligned(unsigned char* to) const noexcept { V::store_aligned(to, vector); }
+  void stream(unsigned char* to) const noexcept { V::stream(to, vector); }
+};
+
 /// What a vector type V has:
-///   width; Vector; load, store, store_aligned, stream (past the caches), splat, differing (xor), either (or), zero;
-///   fence() after streaming stores; prefetch();
-///   copy_block(to, from, n), fill_block(to, value, n) for n <= 64;
-///   mismatch_block(a, b): first byte of 64 that differs, or 64; mismatch_short(a, b, n) for n < 64, n if none does.
+///   width; registers (how many there are); Vector; load, store, store_aligned, stream (past the caches), splat,
+///   differing (xor), either (or), zero; fence() after streaming stores; prefetch(); copy_block(to, from, n),
+///   fill_block(to, value, n) for n <= 64; mismatch_block(a, b): first byte of 64 that differs, or 64;
+///   mismatch_short(a, b, n) for n < 64, n if none does.
 template <class V>
 struct Loops {
   using Byte = unsigned char;
   using Vector = typename V::Vector;
   static constexpr std::size_t block_bytes = 64;
-  static constexpr std::size_t vectors = block_bytes / V::width;
   static constexpr std::size_t blocks = 4;  // in one step of a loop
   static constexpr std::size_t step = blocks * block_bytes;
   static_assert(step == small_copy);
+  using Block = Side<V, block_bytes / V::width>;
+  using Step = Side<V, step / V::width>;
 
-  struct Block {
-    Vector part[vectors];
-  };
+  static Block load(const Byte* from) noexcept { return Block::load(from); }
+  static void store(Byte* to, const Block& block) noexcept { block.store(to); }
 
-  static Block load(const Byte* from) noexcept {
-    Block block;
-    for (std::size_t i = 0; i < vectors; ++i) block.part[i] = V::load(from + i * V::width);
-    return block;
-  }
-  static void store(Byte* to, const Block& block) noexcept {
-    for (std::size_t i = 0; i < vectors; ++i) V::store(to + i * V::width, block.part[i]);
-  }
-  static void store_aligned(Byte* to, const Block& block) noexcept {
-    for (std::size_t i = 0; i < vectors; ++i) V::store_aligned(to + i * V::width, block.part[i]);
-  }
-  static void stream(Byte* to, const Block& block) noexcept {
-    for (std::size_t i = 0; i < vectors; ++i) V::stream(to + i * V::width, block.part[i]);
-  }
+  static bool likely(bool condition) noexcept { return __builtin_expect(condition ? 1 : 0, 1) != 0; }
 
   /// 128 < n <= 256: two blocks from either end.
   static void copy_four(Byte* to, const Byte* from, std::size_t n) noexcept {
@@ -64,11 +88,6 @@ struct Loops {
     return block_bytes - (reinterpret_cast<std::uintptr_t>(to) & (block_bytes - 1));
   }
 
-  static void copy_step(Byte* to, const Byte* from) noexcept {
-    Block block[blocks];
-    for (std::size_t i = 0; i < blocks; ++i) block[i] = load(from + i * block_bytes);
-    for (std::size_t i = 0; i < blocks; ++i) store(to + i * block_bytes, block[i]);
-  }
   /// 64 < n <= 128.
   static void copy_two(Byte* to, const Byte* from, std::size_t n) noexcept {
     const Block a = load(from), b = load(from + n - block_bytes);
@@ -76,25 +95,40 @@ struct Loops {
     store(to + n - block_bytes, b);
   }
 
-  static void copy_step_aligned(Byte* to, const Byte* from) noexcept {
-    Block block[blocks];
-    for (std::size_t i = 0; i < blocks; ++i) block[i] = load(from + i * block_bytes);
-    for (std::size_t i = 0; i < blocks; ++i) store_aligned(to + i * block_bytes, block[i]);
-  }
+  static void copy_step_aligned(Byte* to, const Byte* from) noexcept { Step::load(from).store_aligned(to); }
 
   // All that follow: n > 256.
 
-  /// 256 < n <= 512 with registers for all of it: half from either end.
-  static void copy_eight(Byte* to, const Byte* from, std::size_t n) noexcept {
-    Block low[blocks], high[blocks];
-    for (std::size_t i = 0; i < blocks; ++i) low[i] = load(from + i * block_bytes);
-    for (std::size_t i = 0; i < blocks; ++i) high[i] = load(from + n - step + i * block_bytes);
-    for (std::size_t i = 0; i < blocks; ++i) store(to + i * block_bytes, low[i]);
-    for (std::size_t i = 0; i < blocks; ++i) store(to + n - step + i * block_bytes, high[i]);
+  /// Sizes for which there are registers enough to load all of it: half from either end, without a loop.
+  static constexpr std::size_t straight = V::registers * V::width < 1024 ? V::registers * V::width : 1024;
+
+  static void copy_straight(Byte* to, const Byte* from, std::size_t n) noexcept {
+    using Pair = Side<V, 2 * block_bytes / V::width>;
+    const Byte* const from_end = from + n;
+    Byte* const to_end = to + n;
+    if (n <= 512) {
+      const Step low = Step::load(from), high = Step::load(from_end - 256);
+      low.store(to);
+      high.store(to_end - 256);
+    } else if (n <= 768) {
+      const Step low = Step::load(from), high = Step::load(from_end - 256);
+      const Pair low_end = Pair::load(from + 256), high_end = Pair::load(from_end - 384);
+      low.store(to);
+      low_end.store(to + 256);
+      high_end.store(to_end - 384);
+      high.store(to_end - 256);
+    } else {
+      const Step low = Step::load(from), low_end = Step::load(from + 256);
+      const Step high_end = Step::load(from_end - 512), high = Step::load(from_end - 256);
+      low.store(to);
+      low_end.store(to + 256);
+      high_end.store(to_end - 512);
+      high.store(to_end - 256);
+    }
   }
 
   static void copy_vector(Byte* to, const Byte* from, std::size_t n) noexcept {
-    if (V::width >= 32 && n <= 2 * step) return copy_eight(to, from, n);
+    if (straight > small_copy && n <= straight) return copy_straight(to, from, n);
     const std::size_t head = to_boundary(to);
     store(to, load(from));
     to += head;
@@ -126,12 +160,10 @@ struct Loops {
     for (; to < last_to; to += step, from += step) {
       if (ahead != 0)
         for (std::size_t i = 0; i < blocks; ++i) V::prefetch(from + ahead + i * block_bytes);
-      Block block[blocks];
-      for (std::size_t i = 0; i < blocks; ++i) block[i] = load(from + i * block_bytes);
-      for (std::size_t i = 0; i < blocks; ++i) stream(to + i * block_bytes, block[i]);
+      Step::load(from).stream(to);
     }
     V::fence();
-    copy_step(last_to, last_from);
+    Step::load(last_from).store(last_to);
   }
 
   static void copy_string(Byte* to, const Byte* from, std::size_t n) noexcept {
@@ -146,10 +178,10 @@ struct Loops {
     copy_vector(to, from, n);
   }
 
-  static void copy(void* dst, const void* src, std::size_t n, const CopyPlan& plan) noexcept {
+  [[gnu::aligned(64)]] static void copy(void* dst, const void* src, std::size_t n, const CopyPlan& plan) noexcept {
     auto* to = static_cast<Byte*>(dst);
     const auto* from = static_cast<const Byte*>(src);
-    if (n <= block_bytes) return V::copy_block(to, from, n);
+    if (likely(n <= block_bytes)) return V::copy_block(to, from, n);
     if (n <= 2 * block_bytes) return copy_two(to, from, n);
     if (n <= small_copy) return copy_four(to, from, n);
     copy_large(to, from, n, plan);
@@ -164,21 +196,19 @@ struct Loops {
   /// stores below what later steps load.
   static void move_up(Byte* to, const Byte* from, std::size_t n) noexcept {
     const Block head = load(from);
-    Block tail[blocks];
-    for (std::size_t i = 0; i < blocks; ++i) tail[i] = load(from + n - step + i * block_bytes);
+    const Step tail = Step::load(from + n - step);
     Byte* const last_to = to + n - step;
     const std::size_t skip = to_boundary(to);
     const Byte* next = from + skip;
     for (Byte* at = to + skip; at < last_to; at += step, next += step) copy_step_aligned(at, next);
-    for (std::size_t i = 0; i < blocks; ++i) store(last_to + i * block_bytes, tail[i]);
+    tail.store(last_to);
     store(to, head);
   }
 
   /// Overlapping, `to` above `from`: the same from the other end.
   static void move_down(Byte* to, const Byte* from, std::size_t n) noexcept {
     const Block tail = load(from + n - block_bytes);
-    Block head[blocks];
-    for (std::size_t i = 0; i < blocks; ++i) head[i] = load(from + i * block_bytes);
+    const Step head = Step::load(from);
     const std::size_t skip = reinterpret_cast<std::uintptr_t>(to + n) & (block_bytes - 1);
     Byte* at = to + n - skip;
     const Byte* next = from + n - skip;
@@ -187,14 +217,14 @@ struct Loops {
       next -= step;
       copy_step_aligned(at, next);
     }
-    for (std::size_t i = 0; i < blocks; ++i) store(to + i * block_bytes, head[i]);
+    head.store(to);
     store(to + n - block_bytes, tail);
   }
 
   static void move(void* dst, const void* src, std::size_t n, const CopyPlan& plan) noexcept {
     auto* to = static_cast<Byte*>(dst);
     const auto* from = static_cast<const Byte*>(src);
-    if (n <= block_bytes) return V::copy_block(to, from, n);
+    if (likely(n <= block_bytes)) return V::copy_block(to, from, n);
     if (n <= 2 * block_bytes) return copy_two(to, from, n);
     if (n <= small_copy) return copy_four(to, from, n);
     const std::uintptr_t above = reinterpret_cast<std::uintptr_t>(to) - reinterpret_cast<std::uintptr_t>(from);
@@ -206,32 +236,27 @@ struct Loops {
   static void fill(void* dst, unsigned char value, std::size_t n, const CopyPlan& plan) noexcept {
     auto* to = static_cast<Byte*>(dst);
     if (n <= block_bytes) return V::fill_block(to, value, n);
-    Block block;
-    for (std::size_t i = 0; i < vectors; ++i) block.part[i] = V::splat(value);
+    const Block block = Block::splat(value);
     Byte* const end = to + n;
+    store(to, block);
+    store(end - block_bytes, block);
+    if (n <= 2 * block_bytes) return;
     if (n <= small_copy) {
-      const std::size_t last = n - block_bytes;
-      const std::size_t second = last < block_bytes ? last : block_bytes;
-      store(to, block);
-      store(to + second, block);
-      store(to + last - second, block);
-      store(to + last, block);
+      store(to + block_bytes, block);
+      store(end - 2 * block_bytes, block);
       return;
     }
-    store(to, block);
+    const Step all = Step::splat(value);
     to += to_boundary(to);
     if (n >= plan.fill_stream_from) {
-      for (; to < end - step; to += step)
-        for (std::size_t i = 0; i < blocks; ++i) stream(to + i * block_bytes, block);
+      for (; to < end - step; to += step) all.stream(to);
       V::fence();
     } else if (n >= plan.fill_string_from) {
-      string_fill<V>(to, value, static_cast<std::size_t>(end - to));
-      return;
+      return string_fill<V>(to, value, static_cast<std::size_t>(end - to));
     } else {
-      for (; to < end - step; to += step)
-        for (std::size_t i = 0; i < blocks; ++i) store_aligned(to + i * block_bytes, block);
+      for (; to < end - step; to += step) all.store_aligned(to);
     }
-    for (std::size_t i = 0; i < blocks; ++i) store(end - step + i * block_bytes, block);
+    all.store(end - step);
   }
 
   /// Whether 256 bytes are equal.

@@ -15,6 +15,7 @@ namespace {
 
 struct Avx : Vector128<Avx> {
   static constexpr std::size_t width = 32;
+  static constexpr std::size_t registers = 16;
   using Vector = __m256i;
 
   static Vector load(const Byte* from) noexcept { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)); }

@@ -14,6 +14,7 @@ namespace {
 
 struct Avx2 : Vector128<Avx2> {
   static constexpr std::size_t width = 32;
+  static constexpr std::size_t registers = 16;
   using Vector = __m256i;
 
   static Vector load(const Byte* from) noexcept { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)); }

@@ -20,6 +20,7 @@ namespace {
 struct Avx512 {
   using Byte = unsigned char;
   static constexpr std::size_t width = 64;
+  static constexpr std::size_t registers = 32;
   using Vector = __m512i;
 
   static Vector load(const Byte* from) noexcept { return _mm512_loadu_si512(from); }

@@ -15,6 +15,7 @@ namespace {
 
 struct Neon : Pieces<Neon> {
   static constexpr std::size_t width = 16;
+  static constexpr std::size_t registers = 32;
   using Vector = uint8x16_t;
 
   static Vector load(const Byte* from) noexcept { return vld1q_u8(from); }

@@ -14,6 +14,7 @@ struct TwoWords {
 
 struct Scalar : Pieces<Scalar> {
   static constexpr std::size_t width = 8;
+  static constexpr std::size_t registers = 16;
   using Vector = std::uint64_t;
 
   static Vector load(const Byte* from) noexcept { return get<Vector>(from); }

@@ -12,6 +12,7 @@ namespace {
 
 struct Sse2 : Vector128<Sse2> {
   static constexpr std::size_t width = 16;
+  static constexpr std::size_t registers = 16;
   using Vector = __m128i;
 
   static Vector load(const Byte* from) noexcept { return load16(from); }
