@@ -182,7 +182,7 @@ struct Loops {
     auto* to = static_cast<Byte*>(dst);
     const auto* from = static_cast<const Byte*>(src);
     if (likely(n <= block_bytes)) return V::copy_block(to, from, n);
-    if (n <= 2 * block_bytes) return copy_two(to, from, n);
+    if (likely(n <= 2 * block_bytes)) return copy_two(to, from, n);
     if (n <= small_copy) return copy_four(to, from, n);
     copy_large(to, from, n, plan);
   }
@@ -225,7 +225,7 @@ struct Loops {
     auto* to = static_cast<Byte*>(dst);
     const auto* from = static_cast<const Byte*>(src);
     if (likely(n <= block_bytes)) return V::copy_block(to, from, n);
-    if (n <= 2 * block_bytes) return copy_two(to, from, n);
+    if (likely(n <= 2 * block_bytes)) return copy_two(to, from, n);
     if (n <= small_copy) return copy_four(to, from, n);
     const std::uintptr_t above = reinterpret_cast<std::uintptr_t>(to) - reinterpret_cast<std::uintptr_t>(from);
     if (above >= n && std::uintptr_t{0} - above >= n) return copy_large(to, from, n, plan);
