@@ -88,7 +88,7 @@ struct Loops {
     return block_bytes - (reinterpret_cast<std::uintptr_t>(to) & (block_bytes - 1));
   }
 
-  /// 64 < n <= 128.
+  /// 64 <= n <= 128.
   static void copy_two(Byte* to, const Byte* from, std::size_t n) noexcept {
     const Block a = load(from), b = load(from + n - block_bytes);
     store(to, a);
@@ -181,7 +181,7 @@ struct Loops {
   [[gnu::aligned(64)]] static void copy(void* dst, const void* src, std::size_t n, const CopyPlan& plan) noexcept {
     auto* to = static_cast<Byte*>(dst);
     const auto* from = static_cast<const Byte*>(src);
-    if (likely(n <= block_bytes)) return V::copy_block(to, from, n);
+    if (likely(n < block_bytes)) return V::copy_block(to, from, n);
     if (likely(n <= 2 * block_bytes)) return copy_two(to, from, n);
     if (n <= small_copy) return copy_four(to, from, n);
     copy_large(to, from, n, plan);
@@ -224,7 +224,7 @@ struct Loops {
   static void move(void* dst, const void* src, std::size_t n, const CopyPlan& plan) noexcept {
     auto* to = static_cast<Byte*>(dst);
     const auto* from = static_cast<const Byte*>(src);
-    if (likely(n <= block_bytes)) return V::copy_block(to, from, n);
+    if (likely(n < block_bytes)) return V::copy_block(to, from, n);
     if (likely(n <= 2 * block_bytes)) return copy_two(to, from, n);
     if (n <= small_copy) return copy_four(to, from, n);
     const std::uintptr_t above = reinterpret_cast<std::uintptr_t>(to) - reinterpret_cast<std::uintptr_t>(from);

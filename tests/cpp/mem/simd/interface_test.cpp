@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "checks.hpp"
+#include "inlined.hpp"
 #include "vm/core/error.hpp"
 #include "vm/mem/simd/memcpy.hpp"
 #include "vm/mem/simd/strided.hpp"
@@ -138,6 +139,18 @@ TEST(MemcpyRaw, KnownAndUnknownSizes) {
     ASSERT_EQ(ours, Bytes(300));
     simd_memcpy_optimized(ours.data(), source.data(), size, default_strategy());
     ASSERT_EQ(ours, moved);
+  }
+}
+
+TEST(MemcpyRaw, InlinedForAvx512) {
+  if (inlined_for_avx512() && !has_avx512()) GTEST_SKIP() << "this processor has no AVX-512";
+  Random random(2);
+  const Bytes source = random_bytes(400, random);
+  for (std::size_t n = 0; n <= 300; ++n) {
+    Bytes ours(400, 1), theirs(400, 1);
+    copy_inlined(ours.data() + 5, source.data() + n % 64, n);
+    std::memcpy(theirs.data() + 5, source.data() + n % 64, n);
+    ASSERT_EQ(ours, theirs) << n;
   }
 }
 
