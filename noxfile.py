@@ -258,7 +258,8 @@ def run_conformance(session: nox.Session, **environment: str) -> None:
 
 def _run_pytest(session: nox.Session, report: str, *arguments: str, **environment: str) -> None:
     junit = REPORTS / f"{session.name}-{report}.xml"
-    session.run("python", "-m", "pytest", f"--junitxml={junit}", *arguments, env=environment)
+    workers = ("-n", str(os.cpu_count() or 1), "--dist", "loadfile")  # a file's fixtures are made once
+    session.run("python", "-m", "pytest", *workers, f"--junitxml={junit}", *arguments, env=environment)
 
 
 # --- Sessions --------------------------------------------------------------------------------------------------------
@@ -290,7 +291,7 @@ def tests(session: nox.Session) -> None:
 def tests_newest(session: nox.Session) -> None:
     """Run the Python tests on the newest Python of this machine."""
     prepare(session, "test")
-    install_packages(session)
+    install_packages(session, VM_QUICK_BINDINGS="ON")  # the optimized ones are in `tests`
     run_pytest(session, "tests/python", *LOOSE_ENDS, *session.posargs)
 
 
@@ -371,6 +372,11 @@ def bench(session: nox.Session) -> None:
 def sdists(session: nox.Session) -> None:
     """Build source distributions, install from them alone with the checkout out of reach, run the Python tests."""
     prepare(session, "wheel", "test")
+    # The same place below each unpacked distribution, and paths relative to it: what the three compile alike, the
+    # compiler cache compiles once.
+    session.env.update(SKBUILD_BUILD_DIR="build", CCACHE_BASEDIR="/")
+    # What is looked for here are files that are missing; the optimized library is in `tests`.
+    session.env["SKBUILD_CMAKE_DEFINE"] = "CMAKE_CXX_FLAGS_RELEASE=-O0"
     work = Path(session.create_tmp()).resolve()
     copy, out = work / "checkout", work / "dist"
     for old in (copy, out):

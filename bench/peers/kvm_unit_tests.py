@@ -1,16 +1,15 @@
 """Run images of kvm-unit-tests under ``vm-accel run`` and under QEMU with KVM, on the same machine.
 
-    python bench/peers/kvm_unit_tests.py TREE [--timeout 60] [--json FILE]
+    python -m bench.peers.kvm_unit_tests TREE [--timeout 60] [--only NAME...]
 
-TREE is a built checkout of https://gitlab.com/kvm-unit-tests/kvm-unit-tests (./configure && make), which is no part of
-this project. Both get the same image, processors, memory and arguments, and the host's processor. The verdict is the
-image's own: exit status 1 is its "pass". What neither ends within the time limit says so.
+Writes a section of bench/RESULTS.md, unless it ran only some of them. TREE is a built checkout of
+https://gitlab.com/kvm-unit-tests/kvm-unit-tests (./configure && make), which is no part of this project. Both get the
+same image, processors, memory and arguments, and the host's processor. What neither ends within the limit says so.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import shutil
@@ -19,6 +18,15 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from bench.python import results
+
+INTRO = """\
+Images of [kvm-unit-tests](https://gitlab.com/kvm-unit-tests/kvm-unit-tests), built outside of this project, under
+`vm-accel run` and under QEMU with KVM: the verdict is the image's own, behind it the checks that passed of those that
+it made before it ended; s is wall time. QEMU starts a BIOS first, `vm-accel` none. Where the host's KVM cannot do what
+an image tests, the image fails, ends early or never ends under both; `ended (125)` is `vm-accel` saying that the guest
+cannot go on (an instruction that KVM cannot emulate), where QEMU stops without an end."""
 
 PASS = 1
 """The status of debug-exit after ``exit(0)``."""
@@ -61,7 +69,6 @@ CASES = (
     Case("hypercall", "hypercall"),
     Case("kvmclock_test", "kvmclock_test", 2),
     Case("vmexit_cpuid", "vmexit", 1, "cpuid"),
-    Case("init", "init", 2),
 )
 
 
@@ -127,37 +134,39 @@ def cell(run: Run) -> str:
 
 
 def main() -> int:
-    """Print a Markdown table; 1 when an image that passes under QEMU does not pass here."""
+    """Print a Markdown table and write it down; 1 when an image that passes under QEMU does not pass here."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("tree", type=Path)
     parser.add_argument("--timeout", type=float, default=60, help="seconds for each run (default: %(default)s)")
     parser.add_argument("--only", nargs="*", help="names of cases")
-    parser.add_argument("--json", type=Path, help="also write the figures there")
     options = parser.parse_args()
     binary = shutil.which("qemu-system-x86_64")
     if not os.access("/dev/kvm", os.R_OK | os.W_OK) or binary is None:
         parser.error("needs qemu-system-x86_64 and /dev/kvm")
-    rows, worse = [], []
-    print("| image | CPUs | vm-accel run | s | QEMU-KVM | s | QEMU / vm-accel |\n|---|--:|---|--:|---|--:|--:|")
+    section = results.Section("peers-kvm-unit-tests", "kvm-unit-tests beside QEMU", False, ("vm_accel",), INTRO)
+    lines = ["| image | CPUs | vm-accel run | s | QEMU-KVM | s | QEMU / vm-accel |", "|---|--:|---|--:|---|--:|--:|"]
+    runs: dict[str, object] = {}
+    worse = []
     for case in CASES:
         if options.only and case.name not in options.only:
             continue
         if not (options.tree / "x86" / f"{case.file}.flat").exists():
-            print(f"| {case.name} | | not built | | | | |")
+            lines.append(f"| {case.name} | | not built | | | | |")
             continue
+        print(case.name, flush=True)
         here = execute(ours(options.tree, case), options.timeout)
         there = execute(qemu(options.tree, case, binary), options.timeout)
         ended = "timeout" not in (here.verdict, there.verdict)
-        ratio = f"{there.seconds / here.seconds:.1f}" if ended else ""
-        row = f"| {case.name} | {case.cpus} | {cell(here)} | {here.seconds:.2f} | {cell(there)} | {there.seconds:.2f} |"
-        print(row, ratio, "|", flush=True)
-        rows.append({"case": asdict(case), "vm_accel": asdict(here), "qemu": asdict(there)})
+        cells = [case.name, str(case.cpus), cell(here), f"{here.seconds:.2f}", cell(there), f"{there.seconds:.2f}"]
+        lines.append("| " + " | ".join([*cells, f"{there.seconds / here.seconds:.1f}" if ended else ""]) + " |")
+        runs[case.name] = {"case": asdict(case), "vm_accel": asdict(here), "qemu": asdict(there)}
         if there.verdict == "pass" != here.verdict:
             worse.append(case.name)
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=2))
-    if worse:
-        print(f"\nPass under QEMU but not here: {', '.join(worse)}", file=sys.stderr)
+    section.add("", "\n".join(lines))
+    section.data |= runs
+    section.targets.append(results.Target("images that pass under QEMU and not under vm-accel", len(worse), 0))
+    if not options.only:
+        section.write(results.ROOT / "bench" / "RESULTS.md")
     return 1 if worse else 0
 
 

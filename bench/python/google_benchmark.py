@@ -9,6 +9,7 @@ import statistics
 import subprocess
 import tempfile
 from collections import defaultdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from bench.python import results
@@ -36,11 +37,21 @@ def build(tree: Path, *targets: str) -> list[Path]:
     return sorted(file for file in (tree / "bench").iterdir() if file.is_file())
 
 
-def measure(program: Path, quick: bool) -> dict[str, list[float]]:
-    """Run one program; nanoseconds per item of every repetition, by benchmark, baselines first.
+# What Google Benchmark says of a run itself; every other number in a row is a counter of ours.
+OWN_NUMBERS = {"real_time", "cpu_time", "items_per_second", "bytes_per_second", "iterations", "threads"}
+OWN_NUMBERS |= {"repetitions", "repetition_index", "family_index", "per_family_instance_index"}
 
-    What skipped has no times.
-    """
+
+@dataclass
+class Found:
+    """What the repetitions of one benchmark gave; nothing when it skipped."""
+
+    times: list[float] = field(default_factory=list)  # nanoseconds per item
+    counters: dict[str, list[float]] = field(default_factory=dict)
+
+
+def measure(program: Path, quick: bool) -> dict[str, Found]:
+    """Run one program; what it found by benchmark, baselines first."""
     length = ["--benchmark_min_time=0.01", "--benchmark_repetitions=3"]
     if not quick:
         length = ["--benchmark_min_time=0.1", "--benchmark_repetitions=9"]
@@ -49,14 +60,17 @@ def measure(program: Path, quick: bool) -> dict[str, list[float]]:
         report = [f"--benchmark_out={out}", "--benchmark_out_format=json"]
         subprocess.run([program, *length, "--benchmark_enable_random_interleaving=true", *report], check=True)
         rows = json.loads(out.read_text())["benchmarks"]
-    times: dict[str, list[float]] = defaultdict(list)
+    benchmarks: dict[str, Found] = defaultdict(Found)
     for row in rows:
         if row.get("run_type") == "iteration":
-            found = times[row["run_name"]]
+            found = benchmarks[row["run_name"]]
             if not row.get("error_occurred"):
-                found.append(_ns_per_item(row))
+                found.times.append(_ns_per_item(row))
+                for name, value in row.items():
+                    if name not in OWN_NUMBERS and isinstance(value, (int, float)):
+                        found.counters.setdefault(name, []).append(value)
     return dict(
-        sorted(times.items(), key=lambda item: (_argument(item[0]), not item[0].startswith(BASELINES), item[0]))
+        sorted(benchmarks.items(), key=lambda item: (_argument(item[0]), not item[0].startswith(BASELINES), item[0]))
     )
 
 
@@ -71,17 +85,19 @@ def _argument(name: str) -> str:
     return name.rpartition("/")[2]
 
 
-def table(times: dict[str, list[float]]) -> str:
-    """One row a benchmark, ratios to the baseline with the same arguments."""
-    lines = ["| | ns per item | least to most | x baseline |", "|---|--:|--:|--:|"]
-    for name, found in times.items():
-        if not found:
-            lines.append(f"| {name} | not available here | | |")
+def table(benchmarks: dict[str, Found]) -> str:
+    """One row a benchmark, ratios to the baseline with the same arguments; medians of the program's own counters."""
+    lines = ["| | ns per item | least to most | x baseline | counted |", "|---|--:|--:|--:|---|"]
+    for name, found in benchmarks.items():
+        if not found.times:
+            lines.append(f"| {name} | not available here | | | |")
             continue
-        base = next(filter(None, (times.get(f"{baseline}/{_argument(name)}") for baseline in BASELINES)), None)
-        ratio = f"{statistics.median(found) / statistics.median(base):.2f}" if base else ""
-        cells = [name, f"{statistics.median(found):.2f}", f"{min(found):.2f} to {max(found):.2f}", ratio]
-        lines.append("| " + " | ".join(cells) + " |")
+        baselines = (benchmarks.get(f"{baseline}/{_argument(name)}", Found()).times for baseline in BASELINES)
+        base = next(filter(None, baselines), None)
+        ratio = f"{statistics.median(found.times) / statistics.median(base):.2f}" if base else ""
+        counted = ", ".join(f"{key} {statistics.median(values):,.6g}" for key, values in found.counters.items())
+        times = [f"{statistics.median(found.times):.2f}", f"{min(found.times):.2f} to {max(found.times):.2f}"]
+        lines.append("| " + " | ".join([name, *times, ratio, counted]) + " |")
     return "\n".join(lines)
 
 
@@ -92,9 +108,9 @@ def main() -> None:
     for program in build(ROOT / "build" / "bench"):
         if program.name in ELSEWHERE:
             continue
-        times = measure(program, options.quick)
-        section.add(program.name, table(times))
-        section.data[program.name] = times
+        benchmarks = measure(program, options.quick)
+        section.add(program.name, table(benchmarks))
+        section.data[program.name] = {name: asdict(found) for name, found in benchmarks.items()}
     section.write(options.output)
 
 

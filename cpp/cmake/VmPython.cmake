@@ -6,6 +6,8 @@ set(PYBIND11_FINDPYTHON ON)
 # there; minor versions of pybind11 do not share their registries.
 find_package(pybind11 3.1...<3.2 CONFIG REQUIRED)
 
+option(VM_QUICK_BINDINGS "Compile bindings, which only convert and call, in half the time: for builds to be tested" OFF)
+
 # vm_add_python_module(<module> LINK <target>...) declares the extension module; src/bind/CMakeLists.txt adds its sources.
 # The package's own version must be the library's.
 function(vm_add_python_module module)
@@ -18,6 +20,9 @@ function(vm_add_python_module module)
   # NO_EXTRAS: no link-time optimization. The hot loops live in the libraries, and a module links in a second.
   pybind11_add_module(${module} NO_EXTRAS)
   vm_configure_target(${module})
+  if(VM_SANITIZE OR VM_QUICK_BINDINGS)
+    target_compile_options(${module} PRIVATE -O0)
+  endif()
   target_compile_definitions(${module} PRIVATE VM_VERSION="${version}")
   target_link_libraries(${module} PRIVATE ${arg_LINK})
   if(CMAKE_SYSTEM_NAME STREQUAL "Linux")

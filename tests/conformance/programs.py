@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from vm_accel import Hlt, IoIn, IoOut, MmioRead, MmioWrite, RdMsr, Shutdown, WrMsr, X86Regs, X86SpecialRegs
+from vm_accel import Hlt, IoIn, IoOut, MmioRead, MmioWrite, RdMsr, Shutdown, WrMsr
 from vm_accel.testing import Block, Do, Loop, ScriptedGuest, Step
+from vm_accel.x86 import X86Regs, X86SpecialRegs
 
 ENTRY = 0x1000
 DATA = 0x2000

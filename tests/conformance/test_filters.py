@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from conformance.machines import Machine, load
 from conformance.programs import RAM, READ_AND_WRITE_MSR, SHOW_CPUID
-from vm_accel import Hlt, IoOut, MsrRange, RdMsr, Vm, WrMsr
+from vm_accel import Hlt, IoOut, RdMsr, Vm, WrMsr
+from vm_accel.x86 import MsrRange
 from vm_core import NotSupported
 from vm_mem import GuestMemory
 

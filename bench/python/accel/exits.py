@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vm_accel import Hlt, IoOut, Vcpu, X86Segment, X86SpecialRegs, create_hypervisor
+from vm_accel import Hlt, IoOut, Vcpu, create_hypervisor
 from vm_accel.testing import Loop, ScriptedHypervisor
+from vm_accel.x86 import X86Segment, X86SpecialRegs
 from vm_core import NotSupported
 from vm_mem import GuestMemory
 

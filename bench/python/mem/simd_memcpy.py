@@ -204,7 +204,7 @@ def main() -> None:
     section = results.Section("simd-memcpy", "Copies of memory", options.quick, ("numpy", "vm_mem"), INTRO)
     programs = google_benchmark.build(ROOT / "build" / "bench", "bench_simd_memcpy")
     program = next(p for p in programs if p.name == "bench_simd_memcpy")
-    times = google_benchmark.measure(program, options.quick)
+    times = {name: found.times for name, found in google_benchmark.measure(program, options.quick).items()}
     section.data["bench_simd_memcpy"] = times
     plan = CopyPlan.detect()
     machine = f"{' '.join(platform.libc_ver())}; copies use {simd_feature_name()}; {plan}."

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from accel.guests import kvm_vm
-from vm_accel import Hlt, IoOut, X86SpecialRegs, boot
+from vm_accel import Hlt, IoOut, boot
+from vm_accel.x86 import X86SpecialRegs
 from vm_core import InvalidConfig, PlatformError
 from vm_mem import GuestMemory
 

@@ -9,19 +9,8 @@ from typing import TypeAlias
 import pytest
 from accel.guests import FOREVER, kvm_vm, real_mode_vcpu
 from accel.long_mode import HIGH, long_mode_vcpu
-from vm_accel import (
-    Debug,
-    Debugger,
-    GuestDebug,
-    HardwareBreakpoint,
-    IoIn,
-    IoOut,
-    Stop,
-    Vcpu,
-    Vm,
-    create_hypervisor,
-    probe_debug,
-)
+from vm_accel import Debug, Debugger, IoIn, IoOut, Vcpu, Vm, create_hypervisor
+from vm_accel.debug import GuestDebug, HardwareBreakpoint, Stop, probe_debug
 from vm_core import InvalidConfig, OutOfRange, PageFault
 from vm_mem import GuestMemory
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from accel.guests import FOREVER, kvm_vm, real_mode_vcpu
-from vm_accel import DeviceBus, Hlt, IoIn, StopRequest, Timeout, Vm
+from vm_accel import DeviceBus, Hlt, IoIn, Timeout, Vm
+from vm_accel.debug import StopRequest
 from vm_accel.devices import (
     BufferSink,
     Cmos,

@@ -14,27 +14,29 @@ import vm_accel
 from accel.guests import FOREVER, HALT, kvm_vm, real_mode_vcpu
 from vm_accel import (
     EventFd,
-    GsiRoute,
     Hlt,
     Interrupted,
-    IoapicRedirection,
     IoOut,
-    IrqController,
-    IrqPin,
     IrqWindowOpen,
     KernelDeviceKind,
-    LineStatus,
     MmioWrite,
-    Msi,
-    MsiDelivery,
-    MsrRange,
-    PicState,
     RdMsr,
     Timeout,
     Vcpu,
     Vm,
     WrMsr,
 )
+from vm_accel.interrupts import (
+    GsiRoute,
+    IoapicRedirection,
+    IrqController,
+    IrqPin,
+    LineStatus,
+    Msi,
+    MsiDelivery,
+    PicState,
+)
+from vm_accel.x86 import MsrRange
 from vm_core import ClosedError, InvalidConfig, NotSupported, ResourceExhausted
 from vm_mem import GuestMemory
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,55 @@ def test_run_tells_other_ends(tmp_path: Path, capfd: pytest.CaptureFixture[str])
     assert "128M or 2G" in capfd.readouterr().err
     assert main(["run", str(save(tmp_path, FOREVER)), "--kind", "bzimage"]) == 2
     assert "HdrS" in capfd.readouterr().err
+
+
+# again: mov dx, 0x3fd; in al, dx; test al, 1; jz again; mov dx, 0x3f8; in al, dx; out dx, al; cmp al, 'q'; jne again;
+# mov al, 1; out 0xf4, al; hlt
+ECHO = bytes.fromhex("66bafd03 ec a801 74f7 66baf803 ec ee 3c71 75ed b001 e6f4 f4".replace(" ", ""))
+
+# Makes its standard input the terminal that controls it, as a shell does.
+ON_ITS_TERMINAL = """\
+import fcntl, os, sys, termios
+from vm_accel.cli import main
+os.setsid()
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_guest_reads_what_comes_in(tmp_path: Path) -> None:
+    path = save(tmp_path, ECHO)
+    (tmp_path / "typed").write_bytes(b"abcq")
+    command = [sys.executable, "-m", "vm_accel", "run", str(path), "--memory", "4M", "--timeout", "30", "--input"]
+    for source, piped in ((str(tmp_path / "typed"), b""), ("-", b"x" * 10_000 + b"q")):
+        done = subprocess.run([*command, source], input=piped, capture_output=True, check=False)
+        assert (done.returncode, done.stderr) == (3, b"")
+        assert done.stdout == (piped or b"abcq")
+    assert main(["run", str(path), "--input", str(tmp_path / "absent")]) == 2
+    # Nothing is read where nobody types: the input is the caller's.
+    unread = tmp_path / "list"
+    unread.write_bytes(b"q")
+    with unread.open("rb") as caller:
+        patient = [*command[:-3], "--timeout", "0.2"]
+        assert subprocess.run(patient, stdin=caller, capture_output=True, check=False).returncode == 124
+        assert caller.read() == b"q"
+
+
+def test_keys_reach_the_guest_one_by_one(tmp_path: Path) -> None:
+    ours, theirs = os.openpty()
+    before = termios.tcgetattr(theirs)
+    arguments = ["run", str(save(tmp_path, ECHO)), "--memory", "4M", "--timeout", "30"]
+    with subprocess.Popen(
+        [sys.executable, "-c", ON_ITS_TERMINAL, *arguments], stdin=theirs, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        for key in (b"k", b"q"):  # without a line's end
+            os.write(ours, key)
+            assert process.stdout.read(1) == key
+        assert process.wait(timeout=30) == 3
+    assert termios.tcgetattr(theirs) == before
+    for fd in (ours, theirs):
+        os.close(fd)
 
 
 def test_ctrl_c_ends_a_run(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from accel.guests import FOREVER, kvm_vm, real_mode_vcpu
-from vm_accel import NumaPolicy, NumaTopology, SimdCapabilities, SimdStrategy, Timeout, VcpuPinner, Vm
+from vm_accel import Timeout, VcpuPinner, Vm
+from vm_accel.pinning import NumaPolicy, NumaTopology, SimdCapabilities, SimdStrategy
 from vm_accel.testing import ScriptedHypervisor
 from vm_core import CpuFeatures, InvalidConfig, OutOfRange, PlatformError, ResourceExhausted, Topology
 from vm_mem import GuestMemory

@@ -9,21 +9,8 @@ import numpy as np
 import pytest
 import vm_accel
 from accel.guests import HALT, kvm_vm, real_mode_vcpu
-from vm_accel import (
-    CpuidEntry,
-    CpuidTable,
-    Hlt,
-    Hypervisor,
-    MpState,
-    Vcpu,
-    Vm,
-    VmClock,
-    X86DebugRegs,
-    X86Fpu,
-    X86Lapic,
-    X86Xsave,
-    create_hypervisor,
-)
+from vm_accel import Hlt, Hypervisor, MpState, Vcpu, Vm, VmClock, create_hypervisor
+from vm_accel.x86 import CpuidEntry, CpuidTable, X86DebugRegs, X86Fpu, X86Lapic, X86Xsave
 from vm_core import AccessViolation, InvalidConfig, NotSupported, OutOfRange, PlatformError, VmError
 from vm_mem import GuestMemory
 
@@ -134,9 +121,9 @@ def test_msrs_by_name_and_number(vcpu: Vcpu) -> None:
 
 
 def test_names_of_msrs() -> None:
-    assert vm_accel.msr_names()["EFER"] == 0xC0000080
-    assert vm_accel.msr_name(0xC0000080) == "EFER"
-    assert vm_accel.msr_name(0x99) == "0x99"
+    assert vm_accel.x86.msr_names()["EFER"] == 0xC0000080
+    assert vm_accel.x86.msr_name(0xC0000080) == "EFER"
+    assert vm_accel.x86.msr_name(0x99) == "0x99"
 
 
 def test_cpuid_of_a_vcpu(hypervisor: Hypervisor, vm: Vm) -> None:
@@ -193,7 +180,7 @@ def test_a_table_is_edited_in_place() -> None:
     with pytest.raises(InvalidConfig):
         table.place(0, cores_per_package=0)
     assert table.physical_bits == 36
-    assert "avx2" in vm_accel.cpuid_features()
+    assert "avx2" in vm_accel.x86.cpuid_features()
     assert "3 entries" in repr(CpuidTable([CpuidEntry(1), CpuidEntry(2), CpuidEntry(3)]))
 
 

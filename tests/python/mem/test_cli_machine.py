@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from mem.cli_support import CR0, CR4, ROOT, make_memory, save_core
 from vm_core import InvalidConfig
+from vm_core.command import CliError
 from vm_mem import GuestMemory
 from vm_mem.cli.machine import ARCHITECTURES, MachineOptions, command_options, select
 from vm_mem.cli.options import ArchName
-from vm_mem.cli.text import CliError
 from vm_mem.paging import X86, AArch64, RiscV
 
 SMEP = 1 << 20

@@ -77,6 +77,12 @@ class _Service:
 _above: ContextVar[tuple[_Service, ...]] = ContextVar("_above", default=())
 
 
+def _cancelled_itself() -> bool:
+    """Whether the running task was asked to end, as far as this Python tells (3.11 does)."""
+    cancelling: Callable[[], int] = getattr(asyncio.current_task(), "cancelling", int)
+    return cancelling() > 0
+
+
 class AsyncMmu:
     """An ``Mmu`` for asyncio.
 
@@ -230,6 +236,10 @@ class AsyncMmu:
         service.waiters += 1
         try:
             return await asyncio.shield(service.task)
+        except asyncio.CancelledError:
+            if self._closed and service.task.cancelled() and not _cancelled_itself():
+                raise ClosedError(f"this AsyncMmu was closed while the fault at {fault.vaddr:#x} was served") from None
+            raise
         finally:
             service.waiters -= 1
             if service.waiters == 0 and not service.task.done():
@@ -277,7 +287,7 @@ class AsyncMmu:
     async def aclose(self) -> None:
         """Cancel the handlers at work and wait for their end. Twice is fine; the Mmu stays open.
 
-        A handler that calls this is not cancelled itself.
+        Whoever waits for a handler that ends so gets ClosedError. A handler that calls this is not cancelled itself.
         """
         self._closed = True
         here = asyncio.current_task()

@@ -1,4 +1,4 @@
-"""Shows, at the end of a run, how many addresses were compared with QEMU and how many answers differed."""
+"""What the comparisons with QEMU share."""
 
 from __future__ import annotations
 
@@ -6,13 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mem.oracles.harness.report import Counts
-
-COUNTS = pytest.StashKey[Counts]()
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[COUNTS] = Counts()
+from mem.oracles.harness.report import COUNTS, Counts
 
 
 @pytest.fixture(scope="session")
@@ -27,11 +21,3 @@ def ram_path(tmp_path: Path) -> Iterator[Path]:
     path = tmp_path / "ram"
     yield path
     path.unlink(missing_ok=True)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    counts = config.stash[COUNTS]
-    if counts.rows or counts.manuals:
-        terminalreporter.section("compared with QEMU")
-        for line in counts.lines():
-            terminalreporter.write_line(line)

@@ -5,7 +5,6 @@ Importing this package is cheap: the command-line libraries are imported when ``
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Sequence
 
 __all__ = ["main"]
@@ -18,9 +17,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     when no hypervisor works. 2: bad arguments, a bad image or no hypervisor, told in one line on stderr; 130:
     interrupted.
     """
-    if argv is None and hasattr(signal, "SIGPIPE"):
-        # A reader that has seen enough ends the command without a word, as any other Unix tool.
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    from .app import run
+    from vm_core.command import run
 
-    return run(argv)
+    from .app import app
+
+    return run(app, "vm-accel", argv)

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import typer
 from vm_core import CpuFeatures, Topology
+from vm_core.command import examples
 
 from .. import KvmInfo, __version__, available_backends, probe
 from ..kvm import DEFAULT_DEVICE
-from .text import examples
 
 EXAMPLES = examples("vm-accel info", "vm-accel info --json | jq .kvm.capabilities.guest_memfd")
 

@@ -11,9 +11,11 @@ from time import perf_counter
 from typing import IO, Annotated
 
 import typer
+from vm_core.command import examples
 
 from .. import InternalError, LoopResult, Machine, Shutdown, Timeout
-from .text import examples, memory_size
+from .console import input_to
+from .text import memory_size
 
 EXAMPLES = examples(
     "vm-accel run x86/smptest.flat --cpus 2",
@@ -96,6 +98,15 @@ def command(
     serial: Annotated[
         str, typer.Option(metavar="FILE", help="Where COM1's output goes; -: standard output, none: nowhere.")
     ] = "-",
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--input",
+            metavar="FILE",
+            help="What COM1 receives; -: standard input, none: nothing. Default: what is typed on a terminal.",
+            show_default=False,
+        ),
+    ] = None,
     timeout: Annotated[float | None, typer.Option(metavar="S", min=0, help="Seconds that the guest has.")] = None,
     kind: Annotated[KindName, typer.Option(help="What the image is.")] = KindName.automatic,
     initrd: Annotated[
@@ -111,6 +122,7 @@ def command(
     with ExitStack() as stack:
         machine = stack.enter_context(Machine(memory=memory, cpus=cpus, serial=_serial(serial, stack)))
         machine.load(image, kind=kind.value, command_line=" ".join(arguments or ()), modules=initrd or ())
+        stack.enter_context(input_to(machine.serial, source))
         start = perf_counter()
         try:
             result = machine.run(timeout)

@@ -1,21 +1,10 @@
-"""Sizes and help between people and the library."""
+"""Sizes between people and the library."""
 
 from __future__ import annotations
 
 import re
 
 import typer
-
-__all__ = ["CliError", "examples", "memory_size"]
-
-
-class CliError(Exception):
-    """What the user asked for makes no sense; the message is for them."""
-
-
-def examples(*lines: str) -> str:
-    """The end of a command's help."""
-    return "\n\n".join(["Examples:", *lines])
 
 
 def memory_size(text: str | int) -> int:

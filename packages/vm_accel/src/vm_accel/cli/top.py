@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from vm_core.command import examples
 
 from .. import Machine, PerformanceMonitor
 from ..monitor import live
 from .run_image import KindName, _end, _serial
-from .text import examples, memory_size
+from .text import memory_size
 
 EXAMPLES = examples(
     "vm-accel top x86/smptest.flat --cpus 2", "vm-accel top bzImage --serial console.log --interval 0.5"

@@ -11,9 +11,10 @@ from typing import Any, TextIO
 import numpy as np
 import numpy.typing as npt
 from vm_core import FaultReason
+from vm_core.command import CliError
 
 from ..paging import TranslationArray
-from .text import RIGHTS, CliError, parse_number
+from .text import RIGHTS, parse_number
 
 Addresses = npt.NDArray[np.uint64]
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import typer
 from vm_core import Access
+from vm_core.command import CliError, examples
 
 from .. import GuestMemory
 from ..paging import AddressSpace, Mappings, TranslationArray
@@ -22,7 +23,7 @@ from .image import open_image
 from .machine import MachineOptions, select
 from .maps import HEADER, line, rows
 from .output import note, print_json, print_table
-from .text import CliError, count_text, examples, fault_counts, format_name, plural, round_size
+from .text import count_text, fault_counts, format_name, plural, round_size
 
 EXAMPLES = examples("vm-mem demo", "vm-mem demo guest.elf --count 1000000 --threads 4 --json")
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import IO, Literal
 
 from vm_core import InvalidConfig
+from vm_core.command import CliError
 
 from .. import GuestMemory
 from .options import FormatName
-from .text import CliError
 
 _XZ_MAGIC = b"\xfd7zXZ\0"
 _BLOCK = 1 << 20

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
+from vm_core.command import examples
 
 from .. import CpuState, GuestMemory, Region
 from . import options
 from .image import open_image
 from .machine import architecture_of, paging_of
 from .output import print_json, print_table
-from .text import examples, format_name, plural, round_size, size_text
+from .text import format_name, plural, round_size, size_text
 
 EXAMPLES = examples("vm-mem info guest.elf", "vm-mem info guest.elf --json | jq .cpus[0].registers.cr3")
 

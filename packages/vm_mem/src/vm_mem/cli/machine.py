@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from vm_core import InvalidConfig
+from vm_core.command import CliError
 
 from .. import CpuState, GuestMemory
 from ..paging import X86, AArch64, RiscV
-from .text import CliError
 
 Config = X86 | RiscV | AArch64
 

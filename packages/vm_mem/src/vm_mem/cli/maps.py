@@ -7,13 +7,14 @@ from typing import Annotated, Any
 
 import typer
 from vm_core import Access
+from vm_core.command import examples
 
 from ..paging import AddressSpace, Mappings
 from . import options
 from .image import open_image
 from .machine import MachineOptions, select
 from .output import line_writer, note, print_json_array
-from .text import RIGHTS, examples, number, size_text
+from .text import RIGHTS, number, size_text
 
 EXAMPLES = examples(
     "vm-mem maps guest.elf",

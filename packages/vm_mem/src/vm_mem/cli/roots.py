@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
+from vm_core.command import examples
 
 from .. import GuestMemory
 from ..paging import X86, AArch64, RiscV
@@ -17,7 +18,7 @@ from .image import open_image
 from .machine import RISCV_MODES, X86_LEVELS, Config, architecture_of, command_options, paging_of
 from .options import ArchName
 from .output import print_json_array, print_table
-from .text import examples, join, number, plural, round_size
+from .text import join, number, plural, round_size
 
 EXAMPLES = examples(
     "vm-mem roots guest.elf",

@@ -12,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import typer
 from vm_core import CpuFeatures
+from vm_core.command import examples
 
 from ..simd import CopyPlan, MemcpyStrategy, instruction_sets, memcpy_fast, simd_feature_name
 from . import options
 from .output import print_json, print_table
-from .text import examples, round_size, size_text
+from .text import round_size, size_text
 
 EXAMPLES = examples("vm-mem simd", "vm-mem simd --bench", "vm-mem simd --json")
 

@@ -8,19 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import typer
 from vm_core import Access, FaultReason, describe
+from vm_core.command import CliError
 
 from .. import GuestMemory
 
 _UNITS = ((40, "T"), (30, "G"), (20, "M"), (10, "K"))
-
-
-class CliError(Exception):
-    """What the user asked for makes no sense; the message is for them."""
-
-
-def examples(*lines: str) -> str:
-    """The end of a command's help."""
-    return "\n\n".join(["Examples:", *lines])
 
 
 def parse_number(text: str) -> int:

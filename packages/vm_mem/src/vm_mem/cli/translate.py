@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 from vm_core import FaultReason
+from vm_core.command import CliError, examples
 
 from ..paging import AddressSpace, TranslationArray
 from . import options
@@ -18,9 +19,7 @@ from .machine import MachineOptions, select
 from .output import line_writer, note, print_json, print_json_array
 from .text import (
     RIGHTS,
-    CliError,
     count_text,
-    examples,
     fault_counts,
     fault_text,
     number,

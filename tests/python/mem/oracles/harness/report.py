@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import pytest
+
 
 class Row(NamedTuple):
     """One comparison with QEMU."""
@@ -55,3 +57,7 @@ class Counts:
             return "  ".join([*left, *right])
 
         return [line(header), *map(line, table)]
+
+
+COUNTS = pytest.StashKey[Counts]()
+"""Where the configuration of a run keeps what was compared in it."""
