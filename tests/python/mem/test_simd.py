@@ -83,6 +83,14 @@ def test_what_is_refused() -> None:
     same = bytearray(10)
     with pytest.raises(InvalidConfig, match="memmove_fast"):
         memcpy_fast(memoryview(same)[1:], memoryview(same)[:-1])
+    released = memoryview(bytearray(3))
+    released.release()
+    with pytest.raises(ValueError, match="released"):
+        memcpy_fast(released, b"abc")
+    with pytest.raises(ValueError, match="released"):
+        memcpy_fast(bytearray(3), released)
+    with pytest.raises(AccessViolation, match="read-only"):
+        memcpy_fast(memoryview(b"abc"), b"abc")
     with pytest.raises(TypeError):
         memcpy_fast(bytearray(1), "a")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="two positional"):

@@ -100,20 +100,38 @@ Plan plan_of(const StridedCopy& copy) {
   return plan;
 }
 
+// Elements of a size that the compiler knows, `from` bytes apart, put side by side. Distances that are known too (every
+// second one, backwards) become vector shuffles.
+template <std::size_t size, std::ptrdiff_t known = 0>
+void gather_row(Byte* dst, const Byte* src, std::ptrdiff_t from, std::size_t count) noexcept {
+  const std::ptrdiff_t step = known != 0 ? known : from;
+  for (std::size_t i = 0; i < count; ++i) std::memcpy(dst + i * size, src + distance(step, i), size);
+}
+
 template <std::size_t size>
 struct Fixed {
-  void operator()(Byte* dst, const Byte* src) const noexcept { std::memcpy(dst, src, size); }
+  void operator()(Byte* dst, const Byte* src, std::ptrdiff_t to, std::ptrdiff_t from,
+                  std::size_t count) const noexcept {
+    constexpr auto item = static_cast<std::ptrdiff_t>(size);
+    if (to == item && from == -item) return gather_row<size, -item>(dst, src, from, count);
+    if (to == item && from == 2 * item) return gather_row<size, 2 * item>(dst, src, from, count);
+    if (to == item) return gather_row<size>(dst, src, from, count);
+    for (std::size_t i = 0; i < count; ++i, dst += to, src += from) std::memcpy(dst, src, size);
+  }
 };
 
 struct Run {
   const MemcpyStrategy& strategy;
   std::size_t size;
   bool streaming;
-  void operator()(Byte* dst, const Byte* src) const noexcept {
-    if (streaming) {
-      strategy.copy_streaming(dst, src, size);
-    } else {
-      strategy.copy(dst, src, size);
+  void operator()(Byte* dst, const Byte* src, std::ptrdiff_t to, std::ptrdiff_t from,
+                  std::size_t count) const noexcept {
+    for (std::size_t i = 0; i < count; ++i, dst += to, src += from) {
+      if (streaming) {
+        strategy.copy_streaming(dst, src, size);
+      } else {
+        strategy.copy(dst, src, size);
+      }
     }
   }
 };
@@ -130,8 +148,7 @@ void copy_plane(Byte* dst, const Byte* src, const Axis& outer, const Axis& inner
       for (std::size_t i = row; i < std::min(row + rows, outer.count); ++i) {
         Byte* to = dst + distance(outer.dst, i) + distance(inner.dst, column);
         const Byte* from = src + distance(outer.src, i) + distance(inner.src, column);
-        const std::size_t here = std::min(columns, inner.count - column);
-        for (std::size_t j = 0; j < here; ++j, to += inner.dst, from += inner.src) copy(to, from);
+        copy(to, from, inner.dst, inner.src, std::min(columns, inner.count - column));
       }
 }
 

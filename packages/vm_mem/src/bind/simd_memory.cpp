@@ -98,11 +98,25 @@ void ArgumentMemory::require_contiguous() const {
 }
 
 bool find_bytes(PyObject* object, bool writable, void*& data, std::size_t& size) noexcept {
-  // With the GIL nobody can resize or free them before it is released.
+  // With the GIL nobody can resize, release or free them before it is given up.
 #if !defined(Py_GIL_DISABLED)
   if (PyByteArray_CheckExact(object)) {
     data = PyByteArray_AS_STRING(object);
     size = static_cast<std::size_t>(PyByteArray_GET_SIZE(object));
+    return true;
+  }
+#endif
+#if !defined(Py_GIL_DISABLED) && defined(_Py_MEMORYVIEW_RELEASED)
+  if (PyMemoryView_Check(object)) {  // a final class
+    const auto* view = reinterpret_cast<const PyMemoryViewObject*>(object);
+    const bool released =
+        (view->flags & _Py_MEMORYVIEW_RELEASED) != 0 || (view->mbuf->flags & _Py_MANAGED_BUFFER_RELEASED) != 0;
+    const char* format = view->view.format;
+    const bool plain = format == nullptr || std::strcmp(format, "B") == 0;
+    if (released || !plain || (view->flags & _Py_MEMORYVIEW_C) == 0 || (writable && view->view.readonly != 0))
+      return false;
+    data = view->view.buf;
+    size = static_cast<std::size_t>(view->view.len);
     return true;
   }
 #endif

@@ -45,6 +45,6 @@ class ArgumentMemory {
   Py_buffer view_{};        // or the view that does
 };
 
-/// The bytes of a `bytes`, `bytearray` or simple contiguous array, found without a view of it: they stay as long as the
-/// GIL is held. False when that cannot be told quickly; then ArgumentMemory knows.
+/// The bytes of a `bytes`, `bytearray`, memoryview of bytes or simple contiguous array, found without a view of it:
+/// they stay as long as the GIL is held. False when that cannot be told quickly; then ArgumentMemory knows.
 bool find_bytes(PyObject* object, bool writable, void*& data, std::size_t& size) noexcept;
