@@ -76,6 +76,7 @@ SYSTEM = {
     "spin": (lambda: _tool("spin"), "spin", False),
     "gdb": (lambda: _tool("gdb"), "gdb", False),
     "tbb": (lambda: _header("tbb/concurrent_hash_map.h"), "libtbb-dev", False),
+    "libnuma": (lambda: _header("numa.h"), "libnuma-dev", False),
     "valgrind": (lambda: _tool("valgrind"), "valgrind", False),
     "fuzzer": (_has_fuzzer, "clang libclang-rt-dev", False),
 }
@@ -100,8 +101,9 @@ NEEDS = {
     "lint": BUILD,
     "asan": (*BUILD, "gtest"),
     "tsan": (*BUILD, "gtest"),
+    "numa": ("compiler", "hwloc", "ccache", "gtest", "qemu-x86"),
     "fuzz": (*BUILD, "fuzzer"),
-    "bench": (*BUILD, "benchmark", "tbb", "valgrind"),
+    "bench": (*BUILD, "benchmark", "tbb", "valgrind", "libnuma"),
     "sdists": BUILD,
     "wheels": ("compiler", "python", "ccache"),
     "docs": BUILD,
@@ -205,13 +207,13 @@ def skip(session: nox.Session, reason: str) -> None:
     session.skip(reason)
 
 
-def build_cpp(session: nox.Session, name: str, *options: str) -> Path:
+def build_cpp(session: nox.Session, name: str, *options: str, target: str = "all") -> Path:
     """Configure and build the C++ workspace in build/<name>; the tree is kept for the next time."""
     tree = ROOT / "build" / name
     # A tree configured by a virtual environment that is gone names a Ninja that is gone.
     ninja = f"-DCMAKE_MAKE_PROGRAM={session.bin}/ninja"
     session.run("cmake", "-S", ".", "-B", str(tree), "-G", "Ninja", ninja, "-DCMAKE_BUILD_TYPE=Release", *options)
-    session.run("cmake", "--build", str(tree))
+    session.run("cmake", "--build", str(tree), "--target", target)
     return tree
 
 
@@ -339,6 +341,21 @@ def tsan(session: nox.Session) -> None:
     # Newer kernels place mappings where GCC 12's runtime does not expect them.
     fixed = ("setarch", "-R") if _tool("setarch") and _runs("setarch", "-R", "true") else ()
     run_ctest(session, tree, *session.posargs, wrapper=fixed)
+
+
+@nox.session
+def numa(session: nox.Session) -> None:
+    """Run the tests that need two NUMA nodes in a guest under QEMU that has them; prints what was asked and got."""
+    prepare(session)
+    program = "test_mem_numa_two_nodes"
+    tree = build_cpp(session, "release", target=program)
+    reason = Path(session.create_tmp()).resolve() / "reason"
+    reason.unlink(missing_ok=True)
+    guest = ("tests/two_node_guest.py", str(tree / "tests" / "cpp" / "mem" / "numa" / program))
+    kernels = ("--cache", str(ROOT / "build" / "kernels"), "--reason", str(reason))
+    session.run("python", *guest, *kernels, success_codes=[0, 77])
+    if reason.exists():
+        skip(session, reason.read_text())
 
 
 @nox.session

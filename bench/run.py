@@ -22,6 +22,7 @@ SECTIONS = {
     "mem-scalar": "bench.python.mem.scalar",
     "mem-prefetch": "bench.python.mem.prefetch",
     "mmu-translate": "bench.python.mem.mmu_translate",
+    "mem-pages": "bench.python.mem.pages",
     "async-mmu": "bench.python.mem.async_mmu_performance",
     "simd-memcpy": "bench.python.mem.simd_memcpy",
     "mem-optimizer": "bench.python.mem.optimizer",

@@ -17,11 +17,11 @@ from bench.python.results import ROOT
 
 INTRO = """\
 The library's C++ interface, without Python, all of it compiled with -O3 as CMake's Release says. Medians of the
-repetitions, which Google Benchmark interleaves at random, of processor time; ratios are to `naive_unchecked` or
-`bare_ioctl` of the same case where a program has one. Cases: /0 to /3 are A to D; ring0 and ring3 are the privilege of
-a guest that writes to a port."""
+repetitions, which Google Benchmark interleaves at random, of processor time; ratios are to `naive_unchecked`,
+`bare_ioctl`, `bare_mbind` or `bare_move_pages` of the same case where a program has one. Cases: /0 to /3 are A to D;
+ring0 and ring3 are the privilege of a guest that writes to a port."""
 
-BASELINES = ("naive_unchecked", "bare_ioctl")
+BASELINES = ("naive_unchecked", "bare_ioctl", "bare_mbind", "bare_move_pages")
 ELSEWHERE = ("bench_simd_memcpy",)
 """Programs with a section of their own."""
 

@@ -1,4 +1,4 @@
-# Chooses where vm::core learns the machine's topology from, and says so.
+# Chooses where vm::core learns the machine's topology from, and how vm::mem binds memory, and says so.
 
 set(VM_HAVE_HWLOC OFF)
 # pkg-config would answer for the build machine, so a cross build has to ask for hwloc explicitly.
@@ -17,8 +17,10 @@ endif()
 
 if(VM_HAVE_HWLOC)
   message(STATUS "vm: topology through hwloc ${HWLOC_VERSION}")
-  target_link_libraries(vm_core PRIVATE PkgConfig::HWLOC)
-  target_compile_definitions(vm_core PRIVATE VM_HAVE_HWLOC)
+  foreach(library IN ITEMS vm_core vm_mem)
+    target_link_libraries(${library} PRIVATE PkgConfig::HWLOC)
+    target_compile_definitions(${library} PRIVATE VM_HAVE_HWLOC)
+  endforeach()
 else()
   message(STATUS "vm: topology through sysfs (hwloc ${VM_HWLOC}; for hwloc install libhwloc-dev and pkg-config)")
 endif()

@@ -27,11 +27,11 @@ import numpy as np
 import numpy.typing as npt
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "python"))
+sys.path[:0] = [str(HERE), str(HERE.parent / "python")]
 
-from mem.oracles.harness.qemu import Qemu  # noqa: E402 - the path comes first
+from debian_kernel import archive, entry, fetch_kernel  # noqa: E402 - the path comes first
+from mem.oracles.harness.qemu import Qemu  # noqa: E402
 
-PACKAGE = "linux-image-cloud-amd64"
 MODULES = ("net/sunrpc/sunrpc.ko", "net/core/pktgen.ko", "net/netfilter/x_tables.ko")
 """Under lib/modules/VERSION/kernel; they need no others. The init knows at most four."""
 COMMAND_LINE = "console=ttyS0 nokaslr pti=off hugepagesz=1G hugepages=1 quiet"
@@ -105,23 +105,6 @@ def run(*command: str | Path, cwd: Path | None = None) -> None:
     subprocess.run([str(part) for part in command], check=True, cwd=cwd)
 
 
-def fetch_kernel(folder: Path) -> Path:
-    """Downloads the package that the meta package depends on."""
-    depends = subprocess.run(["apt-cache", "depends", PACKAGE], check=True, capture_output=True, text=True).stdout
-    found = re.search(r"Depends: (linux-image-\S+)", depends)
-    if found is None:
-        raise SystemExit(f"{PACKAGE} is not known to apt; give the kernel's package with --kernel")
-    run("apt-get", "download", found.group(1), cwd=folder)
-    return next(folder.glob("linux-image-*.deb"))
-
-
-def entry(name: str, mode: int, data: bytes, inode: int, device: tuple[int, int] = (0, 0)) -> bytes:
-    """One member of a cpio archive in the "newc" format."""
-    fields = (inode, mode, 0, 0, 1, 0, len(data), 0, 0, *device, len(name) + 1, 0)
-    header = b"070701" + b"".join(b"%08X" % field for field in fields) + name.encode() + b"\0"
-    return header + bytes(-len(header) % 4) + data + bytes(-len(data) % 4)
-
-
 def make_initramfs(modules: Path, folder: Path) -> Path:
     """An init that makes memory of every kind, and the modules that it loads."""
     init = folder / "init"
@@ -134,9 +117,9 @@ def make_initramfs(modules: Path, folder: Path) -> Path:
     ]
     for index, name in enumerate(MODULES):
         members.append(entry(f"m{index}.ko", 0o100644, (modules / name).read_bytes(), 4 + index))
-    archive = folder / "initramfs"
-    archive.write_bytes(b"".join(members) + entry("TRAILER!!!", 0, b"", 0))
-    return archive
+    initramfs = folder / "initramfs"
+    initramfs.write_bytes(archive(members))
+    return initramfs
 
 
 def wait_for(server: socket.socket, text: bytes) -> None:

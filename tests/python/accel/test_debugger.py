@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from collections.abc import Iterator
 
 import pytest
 from accel.guests import FOREVER, kvm_vm, real_mode_vcpu
 from accel.long_mode import HIGH, long_mode_vcpu
-from vm_accel import Debug, Debugger, IoIn, IoOut, Vcpu, Vm, create_hypervisor
+from vm_accel import Debug, Debugger, IoIn, IoOut, Vm, create_hypervisor
 from vm_accel.debug import GuestDebug, HardwareBreakpoint, Stop, probe_debug
 from vm_core import InvalidConfig, OutOfRange, PageFault
 from vm_mem import GuestMemory
 
 # inc ax; inc ax; mov [0x5000], ax; in al, 0x10; out 0x10, al; hlt
 CODE = bytes([0x40, 0x40, 0xA3, 0x00, 0x50, 0xE4, 0x10, 0xE6, 0x10, 0xF4])
-
-Keep: TypeAlias = Callable[[Vcpu], None]
 
 
 @pytest.fixture
@@ -30,13 +27,6 @@ def vm(memory: GuestMemory) -> Iterator[Vm]:
     with kvm_vm() as vm:
         vm.map(memory)
         yield vm
-
-
-@pytest.fixture
-def keep() -> Keep:
-    """Keeps a vCPU, which a VM itself does not."""
-    kept: list[Vcpu] = []
-    return kept.append
 
 
 def needs(debugger: Debugger, *, software: bool = False) -> None:
@@ -94,8 +84,8 @@ def test_run_until_calls_back_and_passes_errors_on(vm: Vm, memory: GuestMemory) 
         assert debugger.run_to(0x1001, timeout=10).pc == 0x1001
 
 
-def test_interrupt_from_another_thread(vm: Vm, memory: GuestMemory, keep: Keep) -> None:
-    keep(real_mode_vcpu(vm, memory, FOREVER))
+def test_interrupt_from_another_thread(vm: Vm, memory: GuestMemory) -> None:
+    real_mode_vcpu(vm, memory, FOREVER)
     with Debugger(vm) as debugger:
         other = threading.Thread(target=debugger.interrupt)
         other.start()

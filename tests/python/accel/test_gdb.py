@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from collections.abc import Iterator
 
 import pytest
 from accel.gdb_support import DEADLINE, serve
@@ -23,8 +22,6 @@ REAL = bytes([0xB8, 0, 0, 0xBB, 3, 0, 0x40, 0xA3, 0x00, 0x50, 0x4B, 0x75, 0xF9, 
 # xor eax, eax; again: inc rax; mov [0x5000], eax; cmp eax, 3; jb again; hlt
 LONG = bytes([0x31, 0xC0, 0x48, 0xFF, 0xC0, 0x89, 0x04, 0x25, 0, 0x50, 0, 0, 0x83, 0xF8, 3, 0x72, 0xF1, 0xF4])
 
-Keep: TypeAlias = Callable[[Vcpu], None]
-
 
 @pytest.fixture
 def memory() -> GuestMemory:
@@ -36,13 +33,6 @@ def vm(memory: GuestMemory) -> Iterator[Vm]:
     with kvm_vm() as vm:
         vm.map(memory)
         yield vm
-
-
-@pytest.fixture
-def keep() -> Keep:
-    """Keeps a vCPU, which a VM itself does not."""
-    kept: list[Vcpu] = []
-    return kept.append
 
 
 def ends_at_halt(vcpu: Vcpu, exit: Exit) -> int | None:
@@ -69,26 +59,30 @@ def drive(server: GdbServer, *commands: str) -> str:
     return done.stdout + done.stderr
 
 
-def test_gdb_debugs_real_mode(vm: Vm, memory: GuestMemory, keep: Keep) -> None:
-    keep(real_mode_vcpu(vm, memory, REAL))
+def transcript(vm: Vm, mode: str, *commands: str) -> str:
+    """What gdb prints while it debugs the guest of `vm` to its end, where KVM stops code in that mode."""
     said: list[str] = []
 
     def client(server: GdbServer) -> None:
-        real = server.debugger.support.real
-        if not (real.single_step and real.breakpoint):
-            pytest.skip(f"this KVM does not stop code in real mode: {real!r}")
-        said.append(
-            drive(
-                server,
-                *("x/2i $pc", "break *0x1006", "continue", "print $eax", "stepi", "print $eax", "delete"),
-                *("watch *(unsigned short *)0x5000", "continue", "print/x *(unsigned short *)0x5000"),
-                *("set var $ebx = 1", "hbreak *0x100d", "continue", "print/x $pc", "info threads", "x/3xb 0x1000"),
-                *("monitor translate 0x1234", "delete", "continue"),
-            )
-        )
+        abilities = getattr(server.debugger.support, mode)
+        if not (abilities.single_step and abilities.breakpoint):
+            pytest.skip(f"this KVM does not stop code in the mode '{mode}': {abilities!r}")
+        said.append(drive(server, *commands))
 
     assert serve(vm, client, on_exit=ends_at_halt) == 5
-    text = said[0]
+    return said[0]
+
+
+def test_gdb_debugs_real_mode(vm: Vm, memory: GuestMemory) -> None:
+    real_mode_vcpu(vm, memory, REAL)
+    text = transcript(
+        vm,
+        "real",
+        *("x/2i $pc", "break *0x1006", "continue", "print $eax", "stepi", "print $eax", "delete"),
+        *("watch *(unsigned short *)0x5000", "continue", "print/x *(unsigned short *)0x5000"),
+        *("set var $ebx = 1", "hbreak *0x100d", "continue", "print/x $pc", "info threads", "x/3xb 0x1000"),
+        *("monitor translate 0x1234", "delete", "continue"),
+    )
     for expected in (
         "=> 0x1000:\tmov    $0x0,%ax",
         "Breakpoint 1, 0x00001006",
@@ -107,27 +101,17 @@ def test_gdb_debugs_real_mode(vm: Vm, memory: GuestMemory, keep: Keep) -> None:
     assert memory.read(0x1000, len(REAL)) == REAL
 
 
-def test_gdb_debugs_long_mode(vm: Vm, memory: GuestMemory, keep: Keep) -> None:
-    keep(long_mode_vcpu(vm, memory, LONG))
-    said: list[str] = []
-
-    def client(server: GdbServer) -> None:
-        kernel = server.debugger.support.kernel
-        if not (kernel.single_step and kernel.breakpoint):
-            pytest.skip(f"this KVM does not stop code in long mode at privilege level 0: {kernel!r}")
-        said.append(
-            drive(
-                server,
-                *("x/2i $pc", "break *0x1005 if $rax == 2", "continue", "print $rax", "info registers rip cr3 efer"),
-                *("stepi", "x/xw 0x5000", "set var *(int *)0x5000 = 99", "x/dw 0x5000", "delete"),
-                *("x/xb 0x7f0000001000", "monitor translate 0x7f0000001000"),
-                *("print/x $mxcsr", "set var $xmm3.v4_int32[1] = 7", "print $xmm3.v4_int32", "set var $st2 = 1.5"),
-                *("print $st2", "print/x $fctrl", "continue"),
-            )
-        )
-
-    assert serve(vm, client, on_exit=ends_at_halt) == 5
-    text = said[0]
+def test_gdb_debugs_long_mode(vm: Vm, memory: GuestMemory) -> None:
+    long_mode_vcpu(vm, memory, LONG)
+    text = transcript(
+        vm,
+        "kernel",
+        *("x/2i $pc", "break *0x1005 if $rax == 2", "continue", "print $rax", "info registers rip cr3 efer"),
+        *("stepi", "x/xw 0x5000", "set var *(int *)0x5000 = 99", "x/dw 0x5000", "delete"),
+        *("x/xb 0x7f0000001000", "monitor translate 0x7f0000001000"),
+        *("print/x $mxcsr", "set var $xmm3.v4_int32[1] = 7", "print $xmm3.v4_int32", "set var $st2 = 1.5"),
+        *("print $st2", "print/x $fctrl", "continue"),
+    )
     for expected in (
         "=> 0x1000:\txor    %eax,%eax",
         "$1 = 2",

@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import random
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeAlias
 
 import pytest
 from accel.gdb_support import ScriptedClient, serve
@@ -21,8 +20,6 @@ from vm_mem import GuestMemory
 # mov ax, 0; inc ax; in al, 0x10; out 0x10, al; hlt
 CODE = bytes([0xB8, 0x00, 0x00, 0x40, 0xE4, 0x10, 0xE6, 0x10, 0xF4])
 
-Keep: TypeAlias = Callable[[Vcpu], None]
-
 
 @pytest.fixture
 def memory() -> GuestMemory:
@@ -34,13 +31,6 @@ def vm(memory: GuestMemory) -> Iterator[Vm]:
     with kvm_vm() as vm:
         vm.map(memory)
         yield vm
-
-
-@pytest.fixture
-def keep() -> Keep:
-    """Keeps a vCPU, which a VM itself does not."""
-    kept: list[Vcpu] = []
-    return kept.append
 
 
 def test_frames() -> None:
@@ -105,8 +95,8 @@ def test_questions_and_answers(vm: Vm, memory: GuestMemory) -> None:
     assert memory.read(0x1000, len(CODE)) == CODE
 
 
-def test_running_with_devices(vm: Vm, memory: GuestMemory, keep: Keep) -> None:
-    keep(real_mode_vcpu(vm, memory, CODE))
+def test_running_with_devices(vm: Vm, memory: GuestMemory) -> None:
+    real_mode_vcpu(vm, memory, CODE)
     written: list[bytes] = []
 
     def device(vcpu: Vcpu, exit: Exit) -> bool | int | None:
@@ -146,8 +136,8 @@ def test_running_with_devices(vm: Vm, memory: GuestMemory, keep: Keep) -> None:
     assert written == [b"\x5a"]
 
 
-def test_ctrl_c_and_a_second_client(vm: Vm, memory: GuestMemory, keep: Keep, tmp_path: Path) -> None:
-    keep(real_mode_vcpu(vm, memory, FOREVER))
+def test_ctrl_c_and_a_second_client(vm: Vm, memory: GuestMemory, tmp_path: Path) -> None:
+    real_mode_vcpu(vm, memory, FOREVER)
 
     def client(server: GdbServer) -> None:
         first = ScriptedClient(server)
@@ -169,8 +159,8 @@ def test_ctrl_c_and_a_second_client(vm: Vm, memory: GuestMemory, keep: Keep, tmp
     assert not (tmp_path / "gdb.sock").exists()
 
 
-def test_acknowledgements(vm: Vm, memory: GuestMemory, keep: Keep) -> None:
-    keep(real_mode_vcpu(vm, memory, CODE))
+def test_acknowledgements(vm: Vm, memory: GuestMemory) -> None:
+    real_mode_vcpu(vm, memory, CODE)
 
     def client(server: GdbServer) -> None:
         gdb = ScriptedClient(server, no_ack=False)
@@ -183,10 +173,10 @@ def test_acknowledgements(vm: Vm, memory: GuestMemory, keep: Keep) -> None:
     serve(vm, client)
 
 
-def test_threads_are_vcpus(vm: Vm, memory: GuestMemory, keep: Keep) -> None:
+def test_threads_are_vcpus(vm: Vm, memory: GuestMemory) -> None:
     memory.write(0x3000, FOREVER)
-    keep(real_mode_vcpu(vm, memory, FOREVER))
-    keep(real_mode_vcpu(vm, memory, CODE, at=0x2000))
+    real_mode_vcpu(vm, memory, FOREVER)
+    real_mode_vcpu(vm, memory, CODE, at=0x2000)
 
     def client(server: GdbServer) -> None:
         if not server.debugger.support.real.breakpoint:
@@ -275,8 +265,8 @@ def _noise(random_source: random.Random) -> bytes:
     )
 
 
-def test_malformed_packets_do_no_harm(vm: Vm, memory: GuestMemory, keep: Keep) -> None:
-    keep(real_mode_vcpu(vm, memory, CODE))
+def test_malformed_packets_do_no_harm(vm: Vm, memory: GuestMemory) -> None:
+    real_mode_vcpu(vm, memory, CODE)
     source = random.Random(4)
 
     def client(server: GdbServer) -> None:

@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "vm/core/error.hpp"
-#include "vm/mem/guest/mapping.hpp"
+#include "vm/mem/pages/mapping.hpp"
 
 namespace vm::accel {
 

@@ -10,7 +10,7 @@
 
 #include "abi.hpp"
 #include "vm/accel/hypervisor/dirty_pages.hpp"
-#include "vm/mem/guest/mapping.hpp"
+#include "vm/mem/pages/mapping.hpp"
 
 namespace vm::accel::kvm {
 

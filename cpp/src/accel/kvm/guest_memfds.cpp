@@ -9,8 +9,8 @@
 #include "vm.hpp"
 #include "vm/core/address.hpp"
 #include "vm/core/error.hpp"
-#include "vm/mem/guest/mapping.hpp"
-#include "vm/mem/guest/unique_fd.hpp"
+#include "vm/mem/pages/mapping.hpp"
+#include "vm/mem/pages/unique_fd.hpp"
 
 namespace vm::accel::kvm {
 namespace {

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "vm/accel/hypervisor/io_events.hpp"
-#include "vm/mem/guest/mapping.hpp"
+#include "vm/mem/pages/mapping.hpp"
 
 namespace vm::accel::kvm {
 

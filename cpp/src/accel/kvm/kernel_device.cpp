@@ -8,7 +8,7 @@
 #include "ioctl.hpp"
 #include "vm.hpp"
 #include "vm/core/error.hpp"
-#include "vm/mem/guest/unique_fd.hpp"
+#include "vm/mem/pages/unique_fd.hpp"
 
 namespace vm::accel::kvm {
 namespace {

@@ -15,8 +15,8 @@
 #include "vcpu_state.hpp"
 #include "vm.hpp"
 #include "vm/accel/hypervisor/backend.hpp"
-#include "vm/mem/guest/mapping.hpp"
-#include "vm/mem/guest/unique_fd.hpp"
+#include "vm/mem/pages/mapping.hpp"
+#include "vm/mem/pages/unique_fd.hpp"
 #include "x86_state.hpp"
 #if defined(__x86_64__)
 #include "x86_saver.hpp"

@@ -12,7 +12,7 @@
 #include "io_events.hpp"
 #include "kernel_statistics.hpp"
 #include "vm/accel/hypervisor/backend.hpp"
-#include "vm/mem/guest/unique_fd.hpp"
+#include "vm/mem/pages/unique_fd.hpp"
 #include "x86_vm_state.hpp"
 
 #if defined(__x86_64__)

@@ -4,7 +4,7 @@
 
 #include <atomic>
 
-#include "vm/mem/guest/unique_fd.hpp"
+#include "vm/mem/pages/unique_fd.hpp"
 
 namespace vm::accel::scripted {
 

@@ -9,7 +9,7 @@
 #include <string>
 
 #include "accel/snapshot/zero_page.hpp"
-#include "mem/guest/file.hpp"
+#include "mem/pages/system_error.hpp"
 #include "vm/core/error.hpp"
 
 namespace vm::accel {

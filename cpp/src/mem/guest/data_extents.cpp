@@ -9,6 +9,8 @@
 #include <cerrno>
 #include <string>
 
+#include "vm/mem/pages/host_page.hpp"
+
 namespace vm::mem {
 
 namespace {
@@ -49,7 +51,7 @@ Extent DataExtents::next_in_file(std::uint64_t begin, std::uint64_t end) const {
 }
 
 Extent DataExtents::next_in_memory(std::uint64_t begin, std::uint64_t end) const {
-  const auto page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+  const std::uint64_t page = host_page_size();
   const auto address = reinterpret_cast<std::uintptr_t>(mapping_.data());
   const std::uint64_t stop = (address + end + page - 1) / page;
   std::uint64_t number = (address + begin) / page;

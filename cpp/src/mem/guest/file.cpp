@@ -6,19 +6,11 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <system_error>
 
+#include "mem/pages/system_error.hpp"
 #include "vm/core/error.hpp"
 
 namespace vm::mem {
-
-UniqueFd::~UniqueFd() {
-  if (fd_ >= 0) ::close(fd_);
-}
-
-void throw_system_error(const std::string& what, int code) {
-  throw PlatformError(what + ": " + std::generic_category().message(code), code);
-}
 
 InputFile::InputFile(const std::string& path, bool writable) : path_(path) {
   // O_NONBLOCK: opening a FIFO must not wait for its writer; regular files ignore it.

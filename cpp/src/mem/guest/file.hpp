@@ -7,12 +7,9 @@
 #include <string>
 #include <vector>
 
-#include "vm/mem/guest/unique_fd.hpp"
+#include "vm/mem/pages/unique_fd.hpp"
 
 namespace vm::mem {
-
-/// Throws PlatformError("`what`: why", code).
-[[noreturn]] void throw_system_error(const std::string& what, int code);
 
 class InputFile {
  public:

@@ -1,12 +1,11 @@
 #include "mem/guest/lazy_options.hpp"
 
-#include <unistd.h>
-
 #include <string>
 
-#include "mem/guest/huge_pages.hpp"
+#include "mem/pages/huge_pages.hpp"
 #include "vm/core/address.hpp"
 #include "vm/core/error.hpp"
+#include "vm/mem/pages/host_page.hpp"
 
 namespace vm::mem {
 
@@ -37,7 +36,7 @@ void check_page_size(const LazyOptions& options) {
 
 std::uint64_t lazy_step(HugePages huge_pages) noexcept {
   const std::uint64_t reserved = reserved_page_size(huge_pages);
-  return reserved != 0 ? reserved : static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+  return reserved != 0 ? reserved : host_page_size();
 }
 
 const LazyOptions& checked_lazy_options(std::uint64_t size, const PageSource* source, const LazyOptions& options) {

@@ -5,8 +5,8 @@
 #include <cstring>
 #include <utility>
 
-#include "mem/guest/huge_pages.hpp"
 #include "mem/guest/lazy_options.hpp"
+#include "mem/pages/huge_pages.hpp"
 #include "vm/core/address.hpp"
 #include "vm/core/error.hpp"
 

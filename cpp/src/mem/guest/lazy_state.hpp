@@ -18,7 +18,7 @@
 #include "mem/guest/lazy_userfault.hpp"
 #include "mem/guest/lazy_writes.hpp"
 #include "vm/mem/guest/lazy_memory.hpp"
-#include "vm/mem/guest/page_filler.hpp"
+#include "vm/mem/pages/page_filler.hpp"
 
 namespace vm::mem {
 

@@ -16,8 +16,9 @@
 #include <array>
 #include <cerrno>
 
-#include "mem/guest/file.hpp"
 #include "mem/guest/lazy_abi.hpp"
+#include "mem/pages/pagemap_abi.hpp"
+#include "mem/pages/system_error.hpp"
 #include "vm/core/address.hpp"
 
 namespace vm::mem {

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "vm/mem/guest/lazy_memory.hpp"
-#include "vm/mem/guest/unique_fd.hpp"
+#include "vm/mem/pages/unique_fd.hpp"
 
 namespace vm::mem {
 

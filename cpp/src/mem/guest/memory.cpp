@@ -7,7 +7,7 @@
 #include "mem/guest/file.hpp"
 #include "vm/core/address.hpp"
 #include "vm/core/error.hpp"
-#include "vm/mem/guest/page_filler.hpp"
+#include "vm/mem/pages/page_filler.hpp"
 
 namespace vm::mem {
 

@@ -4,9 +4,9 @@
 
 #include "mem/guest/file.hpp"
 #include "vm/core/error.hpp"
-#include "vm/mem/guest/mapping.hpp"
 #include "vm/mem/guest/memory.hpp"
-#include "vm/mem/guest/page_filler.hpp"
+#include "vm/mem/pages/mapping.hpp"
+#include "vm/mem/pages/page_filler.hpp"
 
 namespace vm::mem {
 

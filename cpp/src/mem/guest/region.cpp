@@ -6,8 +6,8 @@
 
 #include "vm/core/address.hpp"
 #include "vm/core/error.hpp"
-#include "vm/mem/guest/mapping.hpp"
-#include "vm/mem/guest/page_filler.hpp"
+#include "vm/mem/pages/mapping.hpp"
+#include "vm/mem/pages/page_filler.hpp"
 
 namespace vm::mem {
 

@@ -8,7 +8,7 @@
 
 #include "vm/core/address.hpp"
 #include "vm/core/error.hpp"
-#include "vm/mem/guest/mapping.hpp"
+#include "vm/mem/pages/mapping.hpp"
 
 namespace vm::mem {
 

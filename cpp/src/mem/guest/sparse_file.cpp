@@ -10,7 +10,7 @@
 #include <filesystem>
 #include <system_error>
 
-#include "mem/guest/file.hpp"
+#include "mem/pages/system_error.hpp"
 #include "vm/core/error.hpp"
 
 namespace vm::mem {

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <string>
 
-#include "vm/mem/guest/unique_fd.hpp"
+#include "vm/mem/pages/unique_fd.hpp"
 
 namespace vm::mem {
 

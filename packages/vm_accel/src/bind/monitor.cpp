@@ -4,7 +4,7 @@
 
 #include "bind.hpp"
 #include "vm/accel/hypervisor/kernel_statistics.hpp"
-#include "vm/mem/guest/unique_fd.hpp"
+#include "vm/mem/pages/unique_fd.hpp"
 
 namespace py = pybind11;
 using namespace py::literals;

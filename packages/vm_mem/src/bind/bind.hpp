@@ -8,6 +8,8 @@
 void bind_guest(pybind11::module_& module);
 /// LazyMemory and LazyStats; GuestMemory must be bound before.
 void bind_lazy(pybind11::module_& module);
+/// Everything of vm_mem.numa; GuestMemory must be bound before.
+void bind_numa(pybind11::module_& module);
 /// Everything of vm_mem.paging; GuestMemory must be bound before.
 void bind_paging(pybind11::module_& module);
 /// AddressSpace; the page-table configurations and results must be bound before.
@@ -28,3 +30,9 @@ void bind_mmu(pybind11::module_& module);
 void bind_simd(pybind11::module_& module);
 /// CopyPlan, MemcpyStrategy and what this machine can do; bind_simd calls it.
 void bind_simd_plan(pybind11::module_& module);
+/// PageBlock and everything else of vm_mem.pages but what follows.
+void bind_pages(pybind11::module_& module);
+/// DualMapping.
+void bind_dual_mapping(pybind11::module_& module);
+/// NumpyAllocator, for vm_mem.numpy_allocator.
+void bind_numpy_allocator(pybind11::module_& module);

@@ -5,7 +5,7 @@
 #include <optional>
 #include <string>
 
-#include "vm/mem/guest/mapping.hpp"
+#include "vm/mem/pages/mapping.hpp"
 
 /// None, "auto", "transparent", "2M" or "1G". Throws InvalidConfig on anything else.
 vm::mem::HugePages parse_huge_pages(const std::optional<std::string>& name);

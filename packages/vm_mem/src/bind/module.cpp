@@ -7,8 +7,12 @@
 PYBIND11_MODULE(_mem, module, pybind11::mod_gil_not_used()) {
   vm::python::import_core();
   module.doc() = "Compiled part of vm_mem; import the names from vm_mem instead.";
+  bind_pages(module);
+  bind_dual_mapping(module);
+  bind_numpy_allocator(module);
   bind_guest(module);
   bind_lazy(module);
+  bind_numa(module);
   bind_paging(module);
   bind_prefetch(module);
   bind_tlb(module);

@@ -19,11 +19,12 @@ import vm_core as _vm_core  # noqa: F401  (its types and exception translator co
 
 from ._mem import CpuState, GuestMemory, Mmu, Region, __version__
 from .lazy import LazyMemory
+from .pages import numpy_allocator
 
 if TYPE_CHECKING:
     from .async_mmu import AsyncMmu
 
-__all__ = ["AsyncMmu", "CpuState", "GuestMemory", "LazyMemory", "Mmu", "Region", "__version__"]
+__all__ = ["AsyncMmu", "CpuState", "GuestMemory", "LazyMemory", "Mmu", "Region", "__version__", "numpy_allocator"]
 
 
 def __getattr__(name: str) -> object:

@@ -11,7 +11,7 @@
 #include <string>
 
 #include "vm/accel/devices/bus.hpp"
-#include "vm/mem/guest/unique_fd.hpp"
+#include "vm/mem/pages/unique_fd.hpp"
 
 namespace vm::accel {
 

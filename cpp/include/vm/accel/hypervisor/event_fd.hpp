@@ -8,7 +8,7 @@
 #include <memory>
 #include <optional>
 
-#include "vm/mem/guest/unique_fd.hpp"
+#include "vm/mem/pages/unique_fd.hpp"
 
 namespace vm::accel {
 

@@ -2,7 +2,7 @@
 /// \file
 /// What the kernel itself counts about a VM or a vCPU.
 
-#include "vm/mem/guest/unique_fd.hpp"
+#include "vm/mem/pages/unique_fd.hpp"
 
 namespace vm::accel {
 

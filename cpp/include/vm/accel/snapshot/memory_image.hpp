@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "vm/mem/guest/mapping.hpp"
-#include "vm/mem/guest/unique_fd.hpp"
+#include "vm/mem/pages/mapping.hpp"
+#include "vm/mem/pages/unique_fd.hpp"
 
 namespace vm::accel {
 

@@ -13,9 +13,9 @@
 #include <string>
 #include <vector>
 
-#include "vm/mem/guest/mapping.hpp"
 #include "vm/mem/guest/memory.hpp"
 #include "vm/mem/guest/page_source.hpp"
+#include "vm/mem/pages/mapping.hpp"
 
 namespace vm::mem {
 

@@ -13,8 +13,8 @@
 #include <vector>
 
 #include "vm/mem/guest/cpu_state.hpp"
-#include "vm/mem/guest/mapping.hpp"
 #include "vm/mem/guest/region.hpp"
+#include "vm/mem/pages/mapping.hpp"
 
 namespace vm::mem {
 

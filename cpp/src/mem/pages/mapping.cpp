@@ -1,5 +1,5 @@
 // Linux: mmap, memfd_create, hugetlb and file seals.
-#include "vm/mem/guest/mapping.hpp"
+#include "vm/mem/pages/mapping.hpp"
 
 #include <fcntl.h>
 #include <linux/memfd.h>
@@ -11,74 +11,31 @@
 #include <cerrno>
 #include <utility>
 
-#include "mem/guest/file.hpp"
-#include "mem/guest/huge_pages.hpp"
+#include "mem/pages/huge_pages.hpp"
+#include "mem/pages/map_pages.hpp"
+#include "mem/pages/system_error.hpp"
 #include "vm/core/address.hpp"
 #include "vm/core/error.hpp"
+#include "vm/mem/pages/host_page.hpp"
 
 namespace vm::mem {
 
 namespace {
 
-// The kernel can use a transparent huge page only where a whole aligned one fits.
-constexpr std::size_t transparent_alignment = std::size_t{1} << 21;
-// Differences between pointers into one mapping must fit std::ptrdiff_t, with room for rounding and alignment.
-constexpr std::uint64_t largest_mapping = std::uint64_t{1} << 62;
-// log2 of the page size sits in these bits of the flags (mmap(2) MAP_HUGE_SHIFT, memfd_create(2)).
-constexpr unsigned huge_size_shift = 26;
-constexpr unsigned log2_2m = 21;
-constexpr unsigned log2_1g = 30;
 // f_type of hugetlbfs and of memfds with huge pages (statfs(2)).
 constexpr unsigned long hugetlbfs_magic = 0x958458f6;
-
-unsigned huge_size_flags(HugePages kind) noexcept {
-  if (kind == HugePages::size_2m) return log2_2m << huge_size_shift;
-  if (kind == HugePages::size_1g) return log2_1g << huge_size_shift;
-  return 0;
-}
-
-std::uint64_t page_size() noexcept { return static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE)); }
 
 /// What offset and length of a mapping of this file must be multiples of.
 std::uint64_t file_granularity(int fd) noexcept {
   struct statfs facts = {};
   const bool huge = ::fstatfs(fd, &facts) == 0 && static_cast<unsigned long>(facts.f_type) == hugetlbfs_magic;
-  return huge ? static_cast<std::uint64_t>(facts.f_bsize) : page_size();
-}
-
-void check_size(std::uint64_t size, const char* what) {
-  if (size == 0) throw InvalidConfig(std::string(what) + " needs a size above 0");
-  if (size > largest_mapping) {
-    throw ResourceExhausted(std::string(what) + " of " + hex(size) + " bytes does not fit the address space");
-  }
-}
-
-/// Nothing on failure; then `code` is the errno.
-MappedPages map_pages(std::uint64_t length, int protection, int flags, int fd, std::uint64_t offset, int& code) {
-  void* address = ::mmap(nullptr, length, protection, flags, fd, static_cast<off_t>(offset));
-  if (address == MAP_FAILED) {
-    code = errno;
-    return {};
-  }
-  return {address, length};
-}
-
-[[noreturn]] void throw_no_memory(std::uint64_t size, const char* what, int code) {
-  const std::string asked = std::string(what) + " of " + hex(size) + " bytes";
-  if (code == ENOMEM) throw ResourceExhausted("the system refuses " + asked + " (address space or overcommit limit)");
-  throw_system_error("cannot map " + asked, code);
+  return huge ? static_cast<std::uint64_t>(facts.f_bsize) : host_page_size();
 }
 
 /// The first multiple of `alignment` in `pages`, as an offset.
 std::uint64_t aligned_offset(const MappedPages& pages, std::uint64_t alignment) noexcept {
   const auto address = reinterpret_cast<std::uintptr_t>(pages.at(0));
   return align_up(address, alignment) - address;
-}
-
-/// Whether to ask for transparent huge pages: a random access to guest memory then costs the host a quarter of the
-/// page-table levels and far fewer TLB misses.
-bool wants_transparent(HugePages kind, std::uint64_t size) noexcept {
-  return kind == HugePages::transparent || (kind == HugePages::automatic && size >= transparent_alignment);
 }
 
 void advise_huge(std::byte* data, std::uint64_t size, HugePages kind) {
@@ -113,7 +70,7 @@ HostMapping::HostMapping(Parts&& parts) noexcept
       copied_on_write_(parts.copied_on_write) {}
 
 std::shared_ptr<HostMapping> HostMapping::anonymous(std::uint64_t size, HugePages huge_pages) {
-  check_size(size, "anonymous memory");
+  check_mapping_size(size, "anonymous memory");
   require_whole_huge_pages(size, huge_pages);
   const bool reserved = reserved_page_size(huge_pages) != 0;
   const bool transparent = wants_transparent(huge_pages, size);
@@ -130,12 +87,12 @@ std::shared_ptr<HostMapping> HostMapping::anonymous(std::uint64_t size, HugePage
   const std::uint64_t offset = transparent ? aligned_offset(pages, transparent_alignment) : 0;
   if (transparent) advise_huge(pages.at(offset), size, huge_pages);
   auto mapping = std::make_shared<HostMapping>(Parts{std::move(pages), offset, size, true, UniqueFd(), 0});
-  mapping->discard_unit_ = reserved ? reserved_page_size(huge_pages) : page_size();
+  mapping->discard_unit_ = reserved ? reserved_page_size(huge_pages) : host_page_size();
   return mapping;
 }
 
 std::shared_ptr<HostMapping> HostMapping::zeros(std::uint64_t size) {
-  check_size(size, "zero memory");
+  check_mapping_size(size, "zero memory");
   int code = 0;
   auto pages = map_pages(size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0, code);
   if (!pages) throw_no_memory(size, "zero memory", code);
@@ -144,7 +101,7 @@ std::shared_ptr<HostMapping> HostMapping::zeros(std::uint64_t size) {
 
 std::shared_ptr<HostMapping> HostMapping::memfd(std::uint64_t size, const std::string& name, HugePages huge_pages,
                                                 bool sealed) {
-  check_size(size, "a memfd");
+  check_mapping_size(size, "a memfd");
   require_whole_huge_pages(size, huge_pages);
   const bool reserved = reserved_page_size(huge_pages) != 0;
   const bool transparent = wants_transparent(huge_pages, size);
@@ -165,13 +122,13 @@ std::shared_ptr<HostMapping> HostMapping::memfd(std::uint64_t size, const std::s
   if (!pages) throw_no_memory(size, "a memfd", code);
   if (transparent) advise_huge(pages.at(0), size, huge_pages);
   auto mapping = std::make_shared<HostMapping>(Parts{std::move(pages), 0, size, true, std::move(fd), 0});
-  mapping->discard_unit_ = reserved ? reserved_page_size(huge_pages) : page_size();
+  mapping->discard_unit_ = reserved ? reserved_page_size(huge_pages) : host_page_size();
   return mapping;
 }
 
 std::shared_ptr<HostMapping> HostMapping::file(UniqueFd fd, std::uint64_t offset, std::uint64_t size, bool writable,
                                                const std::string& path) {
-  check_size(size, "a file mapping");
+  check_mapping_size(size, "a file mapping");
   const std::uint64_t granularity = file_granularity(fd.get());
   const std::uint64_t start = align_down(offset, granularity);
   const std::uint64_t length = align_up(offset - start + size, granularity);
@@ -186,17 +143,17 @@ std::shared_ptr<HostMapping> HostMapping::file(UniqueFd fd, std::uint64_t offset
 }
 
 std::shared_ptr<HostMapping> HostMapping::memory_object(UniqueFd fd, std::uint64_t size, const std::string& name) {
-  check_size(size, "a memory object");
+  check_mapping_size(size, "a memory object");
   int code = 0;
   auto pages = map_pages(size, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0, code);
   if (!pages) throw_no_memory(size, name.c_str(), code);
   auto mapping = std::make_shared<HostMapping>(Parts{std::move(pages), 0, size, true, std::move(fd), 0});
-  mapping->discard_unit_ = page_size();
+  mapping->discard_unit_ = host_page_size();
   return mapping;
 }
 
 std::shared_ptr<HostMapping> HostMapping::copy_on_write(int fd, std::uint64_t offset, std::uint64_t size) {
-  check_size(size, "a copy-on-write mapping");
+  check_mapping_size(size, "a copy-on-write mapping");
   const std::uint64_t granularity = file_granularity(fd);
   const std::uint64_t start = align_down(offset, granularity);
   const std::uint64_t length = align_up(offset - start + size, granularity);

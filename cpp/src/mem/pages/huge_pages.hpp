@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "vm/mem/guest/mapping.hpp"
+#include "vm/mem/pages/mapping.hpp"
 
 namespace vm::mem {
 

@@ -1,11 +1,11 @@
-#include "mem/guest/huge_pages.hpp"
+#include "mem/pages/huge_pages.hpp"
 
 #include <cerrno>
 #include <fstream>
 #include <optional>
 #include <string>
 
-#include "mem/guest/file.hpp"
+#include "mem/pages/system_error.hpp"
 #include "vm/core/error.hpp"
 
 namespace vm::mem {

@@ -9,7 +9,7 @@
 #include <string>
 #include <utility>
 
-#include "vm/mem/guest/unique_fd.hpp"
+#include "vm/mem/pages/unique_fd.hpp"
 
 namespace vm::mem {
 
@@ -40,6 +40,9 @@ class MappedPages {
 
   explicit operator bool() const noexcept { return address_ != nullptr; }
   std::byte* at(std::uint64_t offset) const noexcept { return static_cast<std::byte*>(address_) + offset; }
+  std::size_t size() const noexcept { return length_; }
+  /// Leaves the pages mapped; the caller unmaps them.
+  void release() noexcept { address_ = nullptr; }
 
  private:
   void* address_ = nullptr;
