@@ -24,6 +24,7 @@ SECTIONS = {
     "mmu-translate": "bench.python.mem.mmu_translate",
     "mem-pages": "bench.python.mem.pages",
     "async-mmu": "bench.python.mem.async_mmu_performance",
+    "simd-memcpy": "bench.python.mem.simd_memcpy",
     "mem-optimizer": "bench.python.mem.optimizer",
     "mem-alloc": "bench.python.mem.alloc",
     "accel-exits": "bench.python.accel.exits",

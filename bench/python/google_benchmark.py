@@ -22,16 +22,18 @@ repetitions, which Google Benchmark interleaves at random, of processor time; ra
 ring0 and ring3 are the privilege of a guest that writes to a port."""
 
 BASELINES = ("naive_unchecked", "bare_ioctl", "bare_mbind", "bare_move_pages")
+ELSEWHERE = ("bench_simd_memcpy",)
+"""Programs with a section of their own."""
 
 
-def build(tree: Path) -> list[Path]:
-    """Configure and build the benchmark programs; return them."""
+def build(tree: Path, *targets: str) -> list[Path]:
+    """Configure and build the benchmark programs, or these targets; return what is there."""
     options = ["-DCMAKE_BUILD_TYPE=Release", "-DVM_BUILD_BENCHMARKS=ON", "-DVM_BUILD_TESTS=OFF"]
     ninja = shutil.which("ninja")
     generator = ["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}"] if ninja else []
     subprocess.run(["cmake", "-S", str(ROOT), "-B", str(tree), *generator, *options], check=True)
     jobs = str(len(os.sched_getaffinity(0)))
-    subprocess.run(["cmake", "--build", str(tree), "--parallel", jobs], check=True)
+    subprocess.run(["cmake", "--build", str(tree), "--parallel", jobs, *(f"--target={t}" for t in targets)], check=True)
     return sorted(file for file in (tree / "bench").iterdir() if file.is_file())
 
 
@@ -104,6 +106,8 @@ def main() -> None:
     options = results.options(__doc__ or "")
     section = results.Section("cpp", "C++ (Google Benchmark)", options.quick, (), INTRO)
     for program in build(ROOT / "build" / "bench"):
+        if program.name in ELSEWHERE:
+            continue
         benchmarks = measure(program, options.quick)
         section.add(program.name, table(benchmarks))
         section.data[program.name] = {name: asdict(found) for name, found in benchmarks.items()}

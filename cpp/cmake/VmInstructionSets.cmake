@@ -6,10 +6,16 @@
 
 include(CheckCXXSourceCompiles)
 
-# vm_add_kernels(<target> <AVX2|AVX512> <source>...) adds the sources to the target when the compiler can build them for
-# this processor family, and then defines VM_HAVE_AVX2_KERNELS or VM_HAVE_AVX512_KERNELS on the target (PRIVATE).
+# vm_add_kernels(<target> <AVX|AVX2|AVX512|SVE> <source>...) adds the sources to the target when the compiler can build
+# them for this processor family, and then defines VM_HAVE_<set>_KERNELS on the target (PRIVATE).
 function(vm_add_kernels target set)
-  if(set STREQUAL "AVX2")
+  set(family "defined(__x86_64__) || defined(_M_X64)")
+  set(header immintrin.h)
+  if(set STREQUAL "AVX")
+    set(header_test "__m256 v = _mm256_set1_ps(1); return _mm256_movemask_ps(v);")
+    set(gnu_flags -mavx)
+    set(msvc_flags /arch:AVX)
+  elseif(set STREQUAL "AVX2")
     set(header_test "__m256i v = _mm256_set1_epi64x(1); return _mm256_extract_epi32(v, 0) - 1;")
     set(gnu_flags -mavx2 -mbmi -mbmi2)
     set(msvc_flags /arch:AVX2)
@@ -18,8 +24,14 @@ function(vm_add_kernels target set)
                      return static_cast<int>(_mm512_reduce_add_epi64(v)) - 8;")
     set(gnu_flags -mavx512f -mavx512dq -mavx512vl -mavx512bw -mbmi -mbmi2)
     set(msvc_flags /arch:AVX512)
+  elseif(set STREQUAL "SVE")
+    set(family "defined(__aarch64__)")
+    set(header arm_sve.h)
+    set(header_test "return static_cast<int>(svcntp_b8(svptrue_b8(), svptrue_b8())) - static_cast<int>(svcntb());")
+    set(gnu_flags -march=armv8-a+sve)
+    set(msvc_flags)
   else()
-    message(FATAL_ERROR "vm_add_kernels: unknown instruction set '${set}'; use AVX2 or AVX512.")
+    message(FATAL_ERROR "vm_add_kernels: unknown instruction set '${set}'; use AVX, AVX2, AVX512 or SVE.")
   endif()
   if(MSVC)
     set(flags ${msvc_flags})
@@ -29,10 +41,10 @@ function(vm_add_kernels target set)
 
   list(JOIN flags " " CMAKE_REQUIRED_FLAGS)
   check_cxx_source_compiles(
-    "#if !defined(__x86_64__) && !defined(_M_X64)
-     #error not x86-64
+    "#if !(${family})
+     #error another processor family
      #endif
-     #include <immintrin.h>
+     #include <${header}>
      int main() { ${header_test} }"
     VM_COMPILER_KNOWS_${set})
   if(NOT VM_COMPILER_KNOWS_${set})

@@ -34,6 +34,10 @@ void bind_prefetch_profile(pybind11::module_& module);
 void bind_tlb(pybind11::module_& module);
 /// Mmu, its statistics and its devices; paging, prefetchers and TLBs must be bound before.
 void bind_mmu(pybind11::module_& module);
+/// The copies of vm_mem.simd.
+void bind_simd(pybind11::module_& module);
+/// CopyPlan, MemcpyStrategy and what this machine can do; bind_simd calls it.
+void bind_simd_plan(pybind11::module_& module);
 /// PageBlock and everything else of vm_mem.pages but what follows.
 void bind_pages(pybind11::module_& module);
 /// DualMapping.

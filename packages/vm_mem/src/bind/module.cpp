@@ -21,5 +21,6 @@ PYBIND11_MODULE(_mem, module, pybind11::mod_gil_not_used()) {
   bind_prefetch(module);
   bind_tlb(module);
   bind_mmu(module);
+  bind_simd(module);
   module.attr("__version__") = VM_VERSION;
 }
