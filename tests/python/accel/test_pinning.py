@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from accel.guests import FOREVER, kvm_vm, real_mode_vcpu
 from vm_accel import Timeout, VcpuPinner, Vm
-from vm_accel.pinning import NumaPolicy, NumaTopology, SimdCapabilities, SimdStrategy
+from vm_accel.pinning import NumaTopology, PinningPolicy, SimdCapabilities, SimdStrategy
 from vm_accel.testing import ScriptedHypervisor
 from vm_core import CpuFeatures, InvalidConfig, OutOfRange, PlatformError, ResourceExhausted, Topology
 from vm_mem import GuestMemory
@@ -117,13 +117,13 @@ def test_a_cgroup_that_leaves_cpus_out_is_respected(vm: Vm) -> None:
         for refused in (
             lambda: pinner.pin_vcpu_to_cpu(vcpu, beyond),
             lambda: pinner.pin_vcpu_to_node(vcpu, 1),
-            lambda: pinner.pin_vcpu(vcpu, NumaPolicy.bind(1)),
-            lambda: pinner.pin_vcpu(vcpu, NumaPolicy.local(1, fallback=False)),
+            lambda: pinner.pin_vcpu(vcpu, PinningPolicy.bind(1)),
+            lambda: pinner.pin_vcpu(vcpu, PinningPolicy.local(1, fallback=False)),
         ):
             with pytest.raises(ResourceExhausted, match="may"):
                 refused()
         assert pinner.get_affinity(vcpu) == set(ALLOWED)
-        assert pinner.pin_vcpu(vcpu, NumaPolicy.local(1)) == set(ALLOWED)  # the next node
+        assert pinner.pin_vcpu(vcpu, PinningPolicy.local(1)) == set(ALLOWED)  # the next node
 
 
 def test_the_kernel_has_the_last_word(vm: Vm) -> None:
@@ -146,19 +146,19 @@ def test_policies(vm: Vm) -> None:
         assert pinner.running_on(vcpus[0]) in local
         for node in usable:
             expected = detected.allowed_cpus.intersection(node.cpus)
-            assert pinner.pin_vcpu(vcpus[0], NumaPolicy.local(node.id)) == expected
+            assert pinner.pin_vcpu(vcpus[0], PinningPolicy.local(node.id)) == expected
             assert pinner.pin_vcpu(vcpus[0], node.id) == expected
             pinner.pin_vcpu_to_node(vcpus[0], node.id)
             assert pinner.verify(vcpus[0])
         nodes = [node.id for node in usable]
-        assert pinner.pin_vcpu(vcpus[1], NumaPolicy.bind(*nodes)) == set(ALLOWED)
+        assert pinner.pin_vcpu(vcpus[1], PinningPolicy.bind(*nodes)) == set(ALLOWED)
         for vcpu in vcpus:
             chosen = usable[vcpu.id % len(usable)]
             expected = detected.allowed_cpus.intersection(chosen.cpus)
-            assert pinner.pin_vcpu(vcpu, NumaPolicy.interleave(*nodes)) == expected
-        assert pinner.pin_vcpu(vcpus[2], NumaPolicy.none()) == set(ALLOWED)
+            assert pinner.pin_vcpu(vcpu, PinningPolicy.interleave(*nodes)) == expected
+        assert pinner.pin_vcpu(vcpus[2], PinningPolicy.none()) == set(ALLOWED)
     with pytest.raises(InvalidConfig):
-        NumaPolicy.bind()
+        PinningPolicy.bind()
 
 
 def test_where_a_thread_runs_survives_odd_names(vm: Vm, tmp_path: Path) -> None:

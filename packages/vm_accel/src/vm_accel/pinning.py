@@ -36,8 +36,8 @@ from ._accel import Vcpu, Vm
 __all__ = [
     "CpuFeatures",
     "NumaNode",
-    "NumaPolicy",
     "NumaTopology",
+    "PinningPolicy",
     "SimdCapabilities",
     "SimdStrategy",
     "VcpuPinner",
@@ -128,8 +128,11 @@ class _Kind(Enum):
 
 
 @dataclass(frozen=True)
-class NumaPolicy:
-    """How a `VcpuPinner` chooses the processors of a vCPU; made by the class methods."""
+class PinningPolicy:
+    """How a `VcpuPinner` chooses the processors of a vCPU; made by the class methods.
+
+    The memory of a guest follows `vm_mem.numa.NumaPolicy`.
+    """
 
     kind: _Kind
     preferred_node: int | None = None
@@ -137,7 +140,7 @@ class NumaPolicy:
     nodes: tuple[int, ...] = ()
 
     @classmethod
-    def local(cls, preferred_node: int | None = None, fallback: bool = True) -> NumaPolicy:
+    def local(cls, preferred_node: int | None = None, fallback: bool = True) -> PinningPolicy:
         """All processors of one node: ``preferred_node``, or the node where the vCPU's thread ran last.
 
         ``fallback``: when this process may use none of them, take the nearest node of which it may use some.
@@ -145,19 +148,19 @@ class NumaPolicy:
         return cls(_Kind.LOCAL, preferred_node=preferred_node, fallback=fallback)
 
     @classmethod
-    def bind(cls, *nodes: int) -> NumaPolicy:
+    def bind(cls, *nodes: int) -> PinningPolicy:
         """The processors of these nodes and no others."""
         if not nodes:
-            raise InvalidConfig("NumaPolicy.bind takes the ids of the nodes to stay on")
+            raise InvalidConfig("PinningPolicy.bind takes the ids of the nodes to stay on")
         return cls(_Kind.BIND, nodes=nodes)
 
     @classmethod
-    def interleave(cls, *nodes: int) -> NumaPolicy:
+    def interleave(cls, *nodes: int) -> PinningPolicy:
         """VCPU i goes to the i-th of these nodes, and round again; without nodes, of all that have processors."""
         return cls(_Kind.INTERLEAVE, nodes=nodes)
 
     @classmethod
-    def none(cls) -> NumaPolicy:
+    def none(cls) -> PinningPolicy:
         """Every processor that the process may use: takes back a pin."""
         return cls(_Kind.NONE)
 
@@ -184,7 +187,7 @@ class VcpuPinner:
     def __init__(
         self,
         vm: Vm | None = None,
-        policy: NumaPolicy | None = None,
+        policy: PinningPolicy | None = None,
         *,
         topology: NumaTopology | None = None,
         proc: str | os.PathLike[str] = "/proc",
@@ -192,7 +195,7 @@ class VcpuPinner:
         if not hasattr(os, "sched_setaffinity"):
             raise NotSupported("this system has no sched_setaffinity; pinning needs Linux")
         self._vm = vm
-        self._policy = policy or NumaPolicy.local()
+        self._policy = policy or PinningPolicy.local()
         self._topology = topology or NumaTopology.detect()
         self._proc = Path(proc)
         self._lock = threading.Lock()
@@ -234,7 +237,7 @@ class VcpuPinner:
         """
         self._pin(self._find(vcpu), self._usable((node,)))
 
-    def pin_vcpu(self, vcpu: Vcpu | int, policy: NumaPolicy | int | None = None) -> frozenset[int]:
+    def pin_vcpu(self, vcpu: Vcpu | int, policy: PinningPolicy | int | None = None) -> frozenset[int]:
         """Pin as ``policy`` says (default: the pinner's own); an integer is a NUMA node. Returns the processors."""
         found = self._find(vcpu)
         if policy is None:
@@ -314,7 +317,7 @@ class VcpuPinner:
             )
         return usable
 
-    def _choose(self, vcpu: Vcpu, policy: NumaPolicy) -> frozenset[int]:
+    def _choose(self, vcpu: Vcpu, policy: PinningPolicy) -> frozenset[int]:
         match policy.kind:
             case _Kind.NONE:
                 return self._allowed()
