@@ -60,7 +60,7 @@ def test_large_arrays_lie_on_the_node() -> None:
             found = numa.placement(array)
         except NotSupported as error:
             pytest.skip(str(error))
-        assert found.bytes == {node: len(found.pages) * found.page_size}
+        assert set(found.bytes) == {node}
     with pytest.raises(OutOfRange, match="4000"), numpy_allocator(node=4000):
         pass
     with numpy_allocator() as statistics:
