@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,6 +63,14 @@ def test_pins_to_each_cpu_and_back(vm: Vm) -> None:
         pinner.pin_vcpu_to_cpu(vcpu, ALLOWED[-1])
 
 
+def wait_for_the_end(thread: object) -> None:
+    """Python has joined it; the kernel may still have to bury it."""
+    deadline = time.monotonic() + 30
+    while Path(f"/proc/self/task/{thread}").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
 def test_a_pin_is_for_the_thread_that_owns_the_vcpu(vm: Vm) -> None:
     vcpu = vm.create_vcpu()
     pinner = VcpuPinner(vm)
@@ -87,6 +96,7 @@ def test_a_pin_is_for_the_thread_that_owns_the_vcpu(vm: Vm) -> None:
     done.set()
     thread.join()
     assert seen[1] == {ALLOWED[-1]}
+    wait_for_the_end(seen[0])
     pinner.unpin_all()  # of the thread that has ended nothing is left to restore
     with pytest.raises(PlatformError, match="has ended"):
         pinner.get_affinity(vcpu)
