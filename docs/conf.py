@@ -14,3 +14,5 @@ autodoc_typehints = "description"
 html_theme = "furo"
 html_title = "vm"
 exclude_patterns = ["_build"]
+# Several classes have an attribute `bytes` or `name`, and the word in a signature means none of them.
+suppress_warnings = ["ref.python"]

@@ -185,9 +185,9 @@ void bind_config(py::module_& module) {
       .def_readonly("enable_prediction", &TlbConfig::enable_prediction)
       .def_readonly("prefetch_distance", &TlbConfig::prefetch_distance)
       .def_readonly("seed", &TlbConfig::seed)
-      .def(
-          "as_dict", py::overload_cast<const TlbConfig&>(&as_dict),
-          "The keyword arguments that make an equal object, as plain values: TlbConfig(**config.as_dict()) == config.");
+      .def("as_dict", py::overload_cast<const TlbConfig&>(&as_dict),
+           "The keyword arguments that make an equal object, as plain values:\n"
+           "``TlbConfig(**config.as_dict()) == config``.");
   add_keyword_config<TlbConfig>(type, "TlbConfig", &arguments);
 }
 
