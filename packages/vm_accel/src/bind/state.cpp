@@ -33,8 +33,8 @@ constexpr const char* enable_doc =
     "Documentation/virt/kvm/api.rst §6 and §7).\n\n"
     "Raises InvalidConfig for an unknown name or too many arguments, PlatformError when the kernel refuses.";
 constexpr const char* check_doc =
-    "The kernel's answer about a capability: 0 is no, the meaning of more is its own. A name with or without KVM_CAP_, "
-    "or a number. Raises InvalidConfig for an unknown name.";
+    "The kernel's answer about a capability: 0 is no, the meaning of more is its own. A name with or without "
+    "``KVM_CAP_``, or a number. Raises InvalidConfig for an unknown name.";
 
 std::vector<std::uint8_t> bytes_of(const py::bytes& value) {
   const std::string_view view = value;

@@ -128,8 +128,8 @@ void bind_unified_tlb(py::module_& module) {
           "ticket"_a = py::none(),
           "Remember a translation in place of what was known of the same page and context; True when that was done.\n\n"
           "False when a flush that covers it, or very many flushes, came after the ticket was taken, or when no level "
-          "takes pages of this size. Without a ticket no flush is too late. global_: it answers for every ASID of its "
-          "VM. prefetched: it is counted in stats.prefetch.")
+          "takes pages of this size. Without a ticket no flush is too late. ``global_``: it answers for every ASID of "
+          "its VM. prefetched: it is counted in stats.prefetch.")
       .def(
           "begin_fill", [](const UnifiedTlb& self) { return self.begin_fill().generation; },
           "The ticket for an insert of what is read from the page tables from now on.")
