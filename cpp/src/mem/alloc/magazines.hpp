@@ -11,11 +11,12 @@
 
 namespace vm::mem::alloc::detail {
 
-/// Blocks in a full magazine of this class: about 16 KiB, so that threads do not hoard large ones.
+/// Blocks in a full magazine of this class: about 32 KiB, so that threads do not hoard large ones, but enough of the
+/// largest to be worth an exchange.
 constexpr std::uint32_t magazine_blocks(unsigned size_class) noexcept {
-  constexpr std::size_t hoard = 16384;
+  constexpr std::size_t hoard = 32768, least = 16;
   const std::size_t fit = hoard / block_size(size_class);
-  return static_cast<std::uint32_t>(fit > magazine_cells - 1 ? magazine_cells - 1 : fit < 8 ? 8 : fit);
+  return static_cast<std::uint32_t>(fit > magazine_cells - 1 ? magazine_cells - 1 : fit < least ? least : fit);
 }
 
 /// A row of magazines named by their index; 0 is none. They exist as long as this object, so whoever holds an index

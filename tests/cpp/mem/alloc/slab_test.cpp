@@ -153,14 +153,15 @@ TEST(Slab, AgreesWithAModel) {
 TEST(Slab, StatisticsAddUp) {
   SlabAllocator slabs(small_slabs());
   std::vector<void*> blocks;
-  for (int i = 0; i < 1000; ++i) blocks.push_back(slabs.allocate(64));
+  constexpr std::uint64_t count = 3 * detail::magazine_cells;  // more than the thread's two magazines hold
+  for (std::uint64_t i = 0; i < count; ++i) blocks.push_back(slabs.allocate(64));
   SlabStats stats = slabs.stats();
-  EXPECT_EQ(stats.live_blocks, 1000U);
-  EXPECT_EQ(stats.live_bytes, 64000U);
+  EXPECT_EQ(stats.live_blocks, count);
+  EXPECT_EQ(stats.live_bytes, count * 64);
   EXPECT_EQ(stats.threads, 1U);
   const SlabClassStats& size64 = stats.classes[class_of(64)];
   EXPECT_EQ(size64.block_size, 64U);
-  EXPECT_EQ(size64.live, 1000U);
+  EXPECT_EQ(size64.live, count);
   EXPECT_EQ(size64.slabs * 65536, stats.slab_bytes);
   EXPECT_GE(size64.refills, 1U);
   EXPECT_EQ(stats.cached_bytes, size64.cached * 64);

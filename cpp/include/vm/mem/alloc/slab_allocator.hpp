@@ -22,7 +22,7 @@ class ForkGuard;
 }
 
 /// All members may be called concurrently with each other, except the destructor. A block may be freed by any thread;
-/// it then waits in that thread's magazine, and 255 of them (fewer of large blocks) return in one step.
+/// it then waits in that thread's magazine, and 511 of them (fewer of large blocks) return in one step.
 ///
 /// - A block is aligned to 16 bytes, and one whose size is a power of two up to 4096 to its size.
 /// - A thread that ends gives its magazines back.
