@@ -35,76 +35,55 @@ ArrayAllocator::ArrayAllocator(const ArrayAllocatorOptions& options)
 }
 
 ArrayAllocator::~ArrayAllocator() {
-  Changes changes(*this);
-  changes.owner = true;  // nobody else is left
-  drop_all(changes);
+  drop_all(Ledger(*this, true));  // nobody else is left
 }
 
 void* ArrayAllocator::allocate(std::uint64_t size) noexcept {
-  Changes changes(*this);
-  return counted(place(size, false, changes), changes);
+  const Ledger ledger(*this);
+  return counted(place(size, false, ledger), ledger);
 }
 
 void* ArrayAllocator::allocate_zeroed(std::uint64_t count, std::uint64_t size) noexcept {
-  Changes changes(*this);
+  const Ledger ledger(*this);
   const bool fits = size == 0 || count <= largest_array / size;
-  return counted(fits ? place(count * size, true, changes) : nullptr, changes);
+  return counted(fits ? place(count * size, true, ledger) : nullptr, ledger);
 }
 
 void* ArrayAllocator::reallocate(void* array, std::uint64_t size) noexcept {
   if (array == nullptr) return allocate(size);
-  Changes changes(*this);
+  const Ledger ledger(*this);
   const std::uint64_t old = Header::of(array).size;
-  void* const moved = move(array, size, changes);
+  void* const moved = move(array, size, ledger);
   if (moved == nullptr) {
     failures_.fetch_add(1, relaxed);
     return nullptr;
   }
-  changes.reallocations = 1;
-  changes.in_use = Header::of(moved).size - old;
-  count(changes);
+  ledger.add(&Counters::reallocations, 1);
+  ledger.add(&Counters::in_use, Header::of(moved).size - old);
+  note_peak();
   return moved;
 }
 
 void ArrayAllocator::free(void* array) noexcept {
   if (array == nullptr) return;
-  Changes changes(*this);
-  changes.frees = 1;
-  changes.in_use = 0 - Header::of(array).size;
-  release(array, changes);
-  count(changes);
+  const Ledger ledger(*this);
+  ledger.add(&Counters::frees, 1);
+  ledger.add(&Counters::in_use, 0 - Header::of(array).size);
+  release(array, ledger);
 }
 
-void* ArrayAllocator::counted(void* array, Changes& changes) noexcept {
+void* ArrayAllocator::counted(void* array, Ledger ledger) noexcept {
   if (array == nullptr) {
     failures_.fetch_add(1, relaxed);
     return nullptr;
   }
-  changes.allocations = 1;
-  changes.in_use = Header::of(array).size;
-  count(changes);
+  ledger.add(&Counters::allocations, 1);
+  ledger.add(&Counters::in_use, Header::of(array).size);
+  note_peak();
   return array;
 }
 
-void ArrayAllocator::count(const Changes& changes) noexcept {
-  const bool owner = changes.owner;
-  Counters& counters = owner ? own_ : shared_;
-  const auto add = [owner](Counter& counter, std::uint64_t change) {
-    if (change == 0) return;
-    if (owner) {
-      counter.store(counter.load(relaxed) + change, relaxed);
-    } else {
-      counter.fetch_add(change, relaxed);
-    }
-  };
-  add(counters.allocations, changes.allocations);
-  add(counters.frees, changes.frees);
-  add(counters.reallocations, changes.reallocations);
-  add(counters.reused, changes.reused);
-  add(counters.in_use, changes.in_use);
-  add(counters.mapped, changes.mapped);
-  add(counters.retained, changes.retained);
-  if (changes.frees != 0) return;
+void ArrayAllocator::note_peak() noexcept {
   const std::uint64_t now = total(&Counters::in_use);
   std::uint64_t peak = peak_.load(relaxed);
   // Seen between two changes of other threads, the sum may be below 0; that is no peak.
@@ -130,22 +109,22 @@ ArrayAllocatorStats ArrayAllocator::stats() const noexcept {
   return stats;
 }
 
-void* ArrayAllocator::place(std::uint64_t size, bool zeroed, Changes& changes) noexcept {
+void* ArrayAllocator::place(std::uint64_t size, bool zeroed, Ledger ledger) noexcept {
   size = std::max<std::uint64_t>(size, 1);
-  return size < large_array ? place_small(size, zeroed) : place_large(size, zeroed, changes);
+  return size < large_array ? place_small(size, zeroed) : place_large(size, zeroed, ledger);
 }
 
-void ArrayAllocator::release(void* array, Changes& changes) noexcept {
+void ArrayAllocator::release(void* array, Ledger ledger) noexcept {
   const Header header = Header::of(array);
   auto* const data = static_cast<std::byte*>(array);
   if (header.is_large()) {
-    keep_or_unmap(data, header.size_class(), changes);
+    keep_or_unmap(data, header.size_class(), ledger);
   } else {
     std::free(data - header.offset());
   }
 }
 
-void* ArrayAllocator::move(void* array, std::uint64_t size, Changes& changes) noexcept {
+void* ArrayAllocator::move(void* array, std::uint64_t size, Ledger ledger) noexcept {
   size = std::max<std::uint64_t>(size, 1);
   Header& header = Header::of(array);
   if (!header.is_large() && size < large_array) return move_small(array, size);
@@ -155,10 +134,10 @@ void* ArrayAllocator::move(void* array, std::uint64_t size, Changes& changes) no
     header.size = size;
     return array;
   }
-  void* const moved = place(size, false, changes);
+  void* const moved = place(size, false, ledger);
   if (moved == nullptr) return nullptr;
   std::memcpy(moved, array, std::min(header.size, size));
-  release(array, changes);
+  release(array, ledger);
   return moved;
 }
 

@@ -25,12 +25,12 @@ static_assert(class_of(largest_array) < class_bits, "a size class fits beside th
 
 }  // namespace
 
-void* ArrayAllocator::place_large(std::uint64_t size, bool zeroed, Changes& changes) noexcept {
+void* ArrayAllocator::place_large(std::uint64_t size, bool zeroed, Ledger ledger) noexcept {
   if (size > largest_array) return nullptr;
   const unsigned size_class = class_of(size);
-  std::byte* data = take_kept(size_class, changes);
+  std::byte* data = take_kept(size_class, ledger);
   if (data == nullptr) {
-    data = map(size_class, changes);
+    data = map(size_class, ledger);
     if (data == nullptr) return nullptr;
   } else if (zeroed) {
     clear(data, size);
@@ -50,12 +50,12 @@ std::uint64_t ArrayAllocator::mapped_size(unsigned size_class) const noexcept {
 }
 
 /// Fresh zeros, or nullptr.
-std::byte* ArrayAllocator::map(unsigned size_class, Changes& changes) noexcept {
+std::byte* ArrayAllocator::map(unsigned size_class, Ledger ledger) noexcept {
   const std::uint64_t size = mapped_size(size_class);
   const std::uint64_t alignment = std::max(options_.alignment, options_.huge_pages ? transparent_alignment : page_);
   int code = 0;
   MappedPages pages = map_aligned(page_, size, 0, alignment, PROT_READ | PROT_WRITE, code);
-  while (!pages && evict_one(changes)) pages = map_aligned(page_, size, 0, alignment, PROT_READ | PROT_WRITE, code);
+  while (!pages && evict_one(ledger)) pages = map_aligned(page_, size, 0, alignment, PROT_READ | PROT_WRITE, code);
   if (!pages) return nullptr;
   std::byte* const data = pages.at(page_);
   pages.release();
@@ -65,23 +65,23 @@ std::byte* ArrayAllocator::map(unsigned size_class, Changes& changes) noexcept {
     ::munmap(data - page_, page_ + size);
     return nullptr;
   }
-  changes.mapped += page_ + size;
+  ledger.add(&Counters::mapped, page_ + size);
   return data;
 }
 
-void ArrayAllocator::unmap(std::byte* data, unsigned size_class, Changes& changes) noexcept {
+void ArrayAllocator::unmap(std::byte* data, unsigned size_class, Ledger ledger) noexcept {
   const std::uint64_t size = mapped_size(size_class);
   ::munmap(data - page_, page_ + size);
-  changes.mapped -= page_ + size;
+  ledger.add(&Counters::mapped, 0 - (page_ + size));
 }
 
-std::byte* ArrayAllocator::take_kept(unsigned size_class, Changes& changes) noexcept {
+std::byte* ArrayAllocator::take_kept(unsigned size_class, Ledger ledger) noexcept {
   const auto taken = [&](std::uintptr_t value) {
-    changes.retained -= mapped_size(size_class);
-    changes.reused += 1;
+    ledger.add(&Counters::retained, 0 - mapped_size(size_class));
+    ledger.add(&Counters::reused, 1);
     return reinterpret_cast<std::byte*>(value & ~class_bits);
   };
-  if (changes.owner) {
+  if (ledger.owner()) {
     for (std::uintptr_t& slot : own_kept_) {
       if (slot != 0 && (slot & class_bits) == size_class) return taken(std::exchange(slot, 0));
     }
@@ -98,22 +98,22 @@ std::byte* ArrayAllocator::take_kept(unsigned size_class, Changes& changes) noex
   return nullptr;
 }
 
-void ArrayAllocator::keep_or_unmap(std::byte* data, unsigned size_class, Changes& changes) noexcept {
+void ArrayAllocator::keep_or_unmap(std::byte* data, unsigned size_class, Ledger ledger) noexcept {
   const std::uint64_t size = mapped_size(size_class);
   const std::uint64_t limit = std::min(retain_limit_.load(relaxed), largest_array);
   if (size > limit) {
-    if (limit == 0) drop_all(changes);
-    return unmap(data, size_class, changes);
+    if (limit == 0) drop_all(ledger);
+    return unmap(data, size_class, ledger);
   }
-  changes.retained += size;
-  // Signed, because another thread may have counted that it took what this one's neighbour has yet to count as kept.
+  ledger.add(&Counters::retained, size);
+  // Signed, because another thread's change may be seen in one of the two counters and not yet in the other.
   const auto over_limit = [&] {
-    return static_cast<std::int64_t>(total(&Counters::retained) + changes.retained) > static_cast<std::int64_t>(limit);
+    return static_cast<std::int64_t>(total(&Counters::retained)) > static_cast<std::int64_t>(limit);
   };
-  while (over_limit() && evict_one(changes)) {
+  while (over_limit() && evict_one(ledger)) {
   }
   const std::uintptr_t value = reinterpret_cast<std::uintptr_t>(data) | size_class;
-  if (changes.owner) {
+  if (ledger.owner()) {
     for (std::uintptr_t& slot : own_kept_) {
       if (slot != 0) continue;
       slot = value;
@@ -127,45 +127,43 @@ void ArrayAllocator::keep_or_unmap(std::byte* data, unsigned size_class, Changes
     kept = slot.load(relaxed) == 0 && slot.compare_exchange_strong(empty, value);
     if (kept) break;
   }
-  if (!kept) drop(kept_[victim_.fetch_add(1, relaxed) % slot_count].exchange(value), changes);
-  if (retain_limit_.load() == 0) drop_all(changes);
+  if (!kept) drop(kept_[victim_.fetch_add(1, relaxed) % slot_count].exchange(value), ledger);
+  if (retain_limit_.load() == 0) drop_all(ledger);
 }
 
 /// Unmaps what one slot holds; false when all that this thread may empty are empty.
-bool ArrayAllocator::evict_one(Changes& changes) noexcept {
+bool ArrayAllocator::evict_one(Ledger ledger) noexcept {
   for (std::size_t i = 0; i < slot_count; ++i) {
     const std::uintptr_t value = kept_[victim_.fetch_add(1, relaxed) % slot_count].exchange(0);
     if (value == 0) continue;
-    drop(value, changes);
+    drop(value, ledger);
     return true;
   }
-  if (!changes.owner) return false;
+  if (!ledger.owner()) return false;
   for (std::uintptr_t& slot : own_kept_) {
     if (slot == 0) continue;
-    drop(std::exchange(slot, 0), changes);
+    drop(std::exchange(slot, 0), ledger);
     return true;
   }
   return false;
 }
 
-void ArrayAllocator::drop(std::uintptr_t slot_value, Changes& changes) noexcept {
+void ArrayAllocator::drop(std::uintptr_t slot_value, Ledger ledger) noexcept {
   if (slot_value == 0) return;
   const auto size_class = static_cast<unsigned>(slot_value & class_bits);
-  changes.retained -= mapped_size(size_class);
-  unmap(reinterpret_cast<std::byte*>(slot_value & ~class_bits), size_class, changes);
+  ledger.add(&Counters::retained, 0 - mapped_size(size_class));
+  unmap(reinterpret_cast<std::byte*>(slot_value & ~class_bits), size_class, ledger);
 }
 
-void ArrayAllocator::drop_all(Changes& changes) noexcept {
-  for (std::atomic<std::uintptr_t>& slot : kept_) drop(slot.exchange(0), changes);
-  if (!changes.owner) return;
-  for (std::uintptr_t& slot : own_kept_) drop(std::exchange(slot, 0), changes);
+void ArrayAllocator::drop_all(Ledger ledger) noexcept {
+  for (std::atomic<std::uintptr_t>& slot : kept_) drop(slot.exchange(0), ledger);
+  if (!ledger.owner()) return;
+  for (std::uintptr_t& slot : own_kept_) drop(std::exchange(slot, 0), ledger);
 }
 
 void ArrayAllocator::stop_retaining() noexcept {
   retain_limit_.store(0);
-  Changes changes(*this);
-  drop_all(changes);
-  count(changes);
+  drop_all(Ledger(*this));
 }
 
 }  // namespace vm::mem

@@ -25,10 +25,11 @@ constexpr std::uint64_t class_capacity(unsigned size_class) noexcept {
 
 /// The first class with room for `size`.
 constexpr unsigned class_of(std::uint64_t size) noexcept {
-  unsigned size_class = 0;
-  while (class_capacity(size_class + classes_per_doubling - 1) < size) size_class += classes_per_doubling;
-  while (class_capacity(size_class) < size) ++size_class;
-  return size_class;
+  if (size <= class_capacity(0)) return 0;
+  // In units of class 0's quarters, of which it has four: below are 4 to 7 of them, doubled so often.
+  const std::uint64_t below = (size - 1) >> quarter_shift;
+  const unsigned doublings = 61U - static_cast<unsigned>(__builtin_clzll(below));
+  return doublings * classes_per_doubling + static_cast<unsigned>(below >> doublings) - classes_per_doubling + 1;
 }
 
 /// In front of every array.

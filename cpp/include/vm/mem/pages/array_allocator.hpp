@@ -69,19 +69,6 @@ class ArrayAllocator {
   using Counter = std::atomic<std::uint64_t>;
   static constexpr std::size_t cache_line = 64;
 
-  /// What one call changes, modulo 2^64, and whether the owner makes it.
-  struct Changes {
-    explicit Changes(const ArrayAllocator& allocator) noexcept
-        : owner(std::this_thread::get_id() == allocator.owner_) {}
-    bool owner;
-    std::uint64_t allocations = 0;
-    std::uint64_t frees = 0;
-    std::uint64_t reallocations = 0;
-    std::uint64_t reused = 0;
-    std::uint64_t in_use = 0;
-    std::uint64_t mapped = 0;
-    std::uint64_t retained = 0;
-  };
   struct alignas(cache_line) Counters {
     Counter allocations{0};
     Counter frees{0};
@@ -92,29 +79,53 @@ class ArrayAllocator {
     Counter retained{0};
   };
 
-  void count(const Changes& changes) noexcept;
-  std::uint64_t total(Counter Counters::*counter) const noexcept;
-  void* counted(void* array, Changes& changes) noexcept;
+  /// Where one call counts: the owner in its own counters. Sums are modulo 2^64.
+  class Ledger {
+   public:
+    explicit Ledger(ArrayAllocator& allocator) noexcept
+        : Ledger(allocator, std::this_thread::get_id() == allocator.owner_) {}
+    Ledger(ArrayAllocator& allocator, bool owner) noexcept
+        : counters_(owner ? allocator.own_ : allocator.shared_), owner_(owner) {}
 
-  void* place(std::uint64_t size, bool zeroed, Changes& changes) noexcept;
-  void* move(void* array, std::uint64_t size, Changes& changes) noexcept;
-  void release(void* array, Changes& changes) noexcept;
+    bool owner() const noexcept { return owner_; }
+    void add(Counter Counters::*which, std::uint64_t change) const noexcept {
+      // Relaxed: counters only count, so nothing is published through them.
+      Counter& counter = counters_.*which;
+      if (owner_) {
+        counter.store(counter.load(std::memory_order_relaxed) + change, std::memory_order_relaxed);
+      } else {
+        counter.fetch_add(change, std::memory_order_relaxed);
+      }
+    }
+
+   private:
+    Counters& counters_;
+    bool owner_;
+  };
+
+  std::uint64_t total(Counter Counters::*counter) const noexcept;
+  void note_peak() noexcept;
+  void* counted(void* array, Ledger ledger) noexcept;
+
+  void* place(std::uint64_t size, bool zeroed, Ledger ledger) noexcept;
+  void* move(void* array, std::uint64_t size, Ledger ledger) noexcept;
+  void release(void* array, Ledger ledger) noexcept;
 
   void* place_small(std::uint64_t size, bool zeroed) noexcept;
   void* move_small(void* array, std::uint64_t size) noexcept;
   std::uint64_t offset_in(const std::byte* base) const noexcept;
   void* with_header(std::byte* base, std::uint64_t size) noexcept;
 
-  void* place_large(std::uint64_t size, bool zeroed, Changes& changes) noexcept;
+  void* place_large(std::uint64_t size, bool zeroed, Ledger ledger) noexcept;
   void clear(std::byte* data, std::uint64_t size) const noexcept;
   std::uint64_t mapped_size(unsigned size_class) const noexcept;
-  std::byte* map(unsigned size_class, Changes& changes) noexcept;
-  void unmap(std::byte* data, unsigned size_class, Changes& changes) noexcept;
-  std::byte* take_kept(unsigned size_class, Changes& changes) noexcept;
-  void keep_or_unmap(std::byte* data, unsigned size_class, Changes& changes) noexcept;
-  bool evict_one(Changes& changes) noexcept;
-  void drop(std::uintptr_t slot_value, Changes& changes) noexcept;
-  void drop_all(Changes& changes) noexcept;
+  std::byte* map(unsigned size_class, Ledger ledger) noexcept;
+  void unmap(std::byte* data, unsigned size_class, Ledger ledger) noexcept;
+  std::byte* take_kept(unsigned size_class, Ledger ledger) noexcept;
+  void keep_or_unmap(std::byte* data, unsigned size_class, Ledger ledger) noexcept;
+  bool evict_one(Ledger ledger) noexcept;
+  void drop(std::uintptr_t slot_value, Ledger ledger) noexcept;
+  void drop_all(Ledger ledger) noexcept;
 
   // A slot holds the address of an array's pages with their size class in the low bits, which are 0 in an address of
   // pages, so taking it needs no look at the pages themselves.
