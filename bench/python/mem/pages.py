@@ -37,7 +37,7 @@ def main() -> None:
     """Measure both."""
     options = results.options(__doc__ or "")
     section = results.Section("mem-pages", "Pages and NumPy arrays", options.quick, ("numpy", "vm_mem"), INTRO)
-    _first_touch(section, rounds=3 if options.quick else 15)
+    _first_touch(section, rounds=3 if options.quick else 31)
     _empty(section, rounds=5 if options.quick else 31, sample=0.005 if options.quick else 0.05)
     section.write(options.output)
 
