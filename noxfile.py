@@ -304,7 +304,7 @@ def tests_newest(session: nox.Session) -> None:
 def lint(session: nox.Session) -> None:
     """Check formatting (clang-format, ruff), types (mypy --strict), stubs against the modules, and equal copies."""
     prepare(session, "lint")
-    folders = ("cpp", "packages", "tests", "bench")
+    folders = ("cpp", "packages", "tests", "bench", "examples")
     sources = sorted(str(f.relative_to(ROOT)) for d in folders for f in (ROOT / d).rglob("*.[ch]pp"))
     session.log(f"clang-format --dry-run -Werror ({len(sources)} files)")
     session.run("clang-format", "--dry-run", "-Werror", *sources, silent=True, log=False)

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -12,10 +13,10 @@ namespace vm::test {
 
 class FakeSystem {
  public:
-  FakeSystem()
-      : root_(
-            std::filesystem::path(testing::TempDir()) /
-            ("vm_" + std::to_string(getpid()) + "_" + testing::UnitTest::GetInstance()->current_test_info()->name())) {
+  FakeSystem() {
+    std::string name = testing::UnitTest::GetInstance()->current_test_info()->name();
+    std::replace(name.begin(), name.end(), '/', '-');  // of a test with a parameter
+    root_ = std::filesystem::path(testing::TempDir()) / ("vm_" + std::to_string(getpid()) + "_" + name);
     std::filesystem::create_directories(root_);
   }
   FakeSystem(const FakeSystem&) = delete;

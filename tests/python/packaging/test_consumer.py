@@ -49,12 +49,25 @@ def test_find_package_in_an_installed_tree(tmp_path: Path) -> None:
     build_and_run_consumer(tmp_path / "moved", tmp_path / "consumer")
 
 
-def test_find_package_in_the_wheel(tmp_path: Path) -> None:
-    assert vm_core.__file__ is not None
-    package = Path(vm_core.__file__).parent
-    if not (package / "lib" / "cmake" / "vm").exists():
+@pytest.fixture
+def package() -> Path:
+    folder = Path(vm_core.__path__[0])
+    if not (folder / "lib" / "cmake" / "vm").exists():
         pytest.skip("vm_core is installed editable; its C++ files are not beside its Python files")
+    return folder
+
+
+def test_find_package_in_the_wheel(package: Path, tmp_path: Path) -> None:
     build_and_run_consumer(package, tmp_path / "consumer")
+
+
+def test_examples_build_with_the_wheel(package: Path, tmp_path: Path) -> None:
+    examples = root / "examples"
+    if not examples.exists():
+        pytest.skip("the examples are not here (tests run outside a checkout)")
+    run("cmake", "-S", examples, "-B", tmp_path, f"-DCMAKE_PREFIX_PATH={package}", "-DCMAKE_BUILD_TYPE=Release")
+    run("cmake", "--build", tmp_path)
+    assert "wrong copies: 0" in run(tmp_path / "simd_demo")
 
 
 def test_the_wheel_announces_its_cmake_package() -> None:

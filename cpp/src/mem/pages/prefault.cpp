@@ -24,9 +24,12 @@ namespace vm::mem {
 
 namespace {
 
-// Two threads never share a huge page, and the time to start a thread (some ten microseconds) is lost in the time to
-// clear a step (about a millisecond).
-constexpr std::uint64_t step = std::uint64_t{16} << 20;
+// What a thread takes at a time: a huge page, which two threads then never share. Not more, because one of them may
+// meet pages that cost twenty times as much (in a virtual machine, those that the host has yet to find), and the others
+// should not wait for it.
+constexpr std::uint64_t step = std::uint64_t{2} << 20;
+// What is worth a thread: clearing it takes about a millisecond, starting one some ten microseconds.
+constexpr std::uint64_t thread_share = std::uint64_t{16} << 20;
 // Clearing pages is limited by the memory's bandwidth, which a handful of processors reach.
 constexpr unsigned most_useful = 16;
 
@@ -82,7 +85,8 @@ void touch_pages(std::byte* data, std::uint64_t size) noexcept {
 }
 
 unsigned prefault_threads(std::uint64_t size, unsigned cpus) noexcept {
-  return static_cast<unsigned>(std::clamp<std::uint64_t>(size / step, 1, std::min(std::max(cpus, 1U), most_useful)));
+  return static_cast<unsigned>(
+      std::clamp<std::uint64_t>(size / thread_share, 1, std::min(std::max(cpus, 1U), most_useful)));
 }
 
 void prefault_pages(std::byte* data, std::uint64_t size, unsigned threads) {

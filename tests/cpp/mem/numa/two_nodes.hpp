@@ -5,14 +5,21 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <iostream>
 #include <string>
 #include <vector>
 
 #include "vm/core/topology.hpp"
 #include "vm/mem/numa/block.hpp"
+#include "vm/mem/pages/host_page.hpp"
 
 namespace vm::mem::numa::test {
+
+inline const std::uint64_t page = host_page_size();
+inline const std::uint64_t size = 64 * page;
+inline constexpr std::uint64_t mib = std::uint64_t{1} << 20;
+inline const BlockOptions small_pages{HugePages::none, true};
 
 inline std::string got(const Verification& found) {
   std::string text;

@@ -18,20 +18,11 @@
 #include "vm/mem/numa/allocator.hpp"
 #include "vm/mem/numa/arrays.hpp"
 #include "vm/mem/numa/node_memory.hpp"
-#include "vm/mem/pages/host_page.hpp"
 
 namespace vm::mem::numa {
 namespace {
 
-using test::in_child;
-using test::OnCpu;
-using test::tell;
-using test::TwoNodes;
-
-const std::uint64_t page = host_page_size();
-const std::uint64_t size = 64 * page;
-constexpr std::uint64_t mib = std::uint64_t{1} << 20;
-const BlockOptions small_pages{HugePages::none, true};
+using namespace test;
 
 TEST_F(TwoNodes, OnNode) {
   for (const Through through : {Through::automatic, Through::system_calls}) {
