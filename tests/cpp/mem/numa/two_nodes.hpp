@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "vm/core/topology.hpp"
+#include "vm/mem/numa/allocator.hpp"
 #include "vm/mem/numa/block.hpp"
 #include "vm/mem/pages/host_page.hpp"
 
