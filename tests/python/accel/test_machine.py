@@ -155,6 +155,22 @@ def test_keys_reach_the_guest_one_by_one(tmp_path: Path) -> None:
         os.close(fd)
 
 
+def test_a_terminal_that_is_closed_ends_the_input(tmp_path: Path) -> None:
+    ours, theirs = os.openpty()
+    arguments = ["run", str(save(tmp_path, ECHO)), "--memory", "4M", "--timeout", "1"]
+    survives = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n" + ON_ITS_TERMINAL  # as under nohup
+    with subprocess.Popen(
+        [sys.executable, "-c", survives, *arguments], stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        os.write(ours, b"k")
+        assert process.stdout.read(1) == b"k"
+        for fd in (ours, theirs):
+            os.close(fd)
+        assert process.wait(timeout=30) == 124
+        assert b"did not end" in (said := process.stderr.read()) and b"Traceback" not in said
+
+
 def test_ctrl_c_ends_a_run(tmp_path: Path) -> None:
     # Prints one letter, then runs on: mov dx, 0x3f8; mov al, 'r'; out dx, al; jmp $
     path = save(tmp_path, bytes.fromhex("66baf803 b072 ee ebfe".replace(" ", "")))

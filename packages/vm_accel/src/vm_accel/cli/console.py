@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 from ..devices import Serial
 
@@ -29,7 +30,8 @@ def _single_keys(fd: int) -> Iterator[None]:
     try:
         yield
     finally:
-        termios.tcsetattr(fd, termios.TCSADRAIN, before)
+        with suppress(termios.error):  # a terminal that was closed meanwhile
+            termios.tcsetattr(fd, termios.TCSADRAIN, before)
 
 
 def _is_our_terminal(fd: int) -> bool:
@@ -44,7 +46,12 @@ def _copy(source: int, stop: int, serial: Serial, ended: threading.Event) -> Non
                 return
             continue
         ready, _, _ = select.select([source, stop], [], [])
-        data = b"" if stop in ready else os.read(source, CHUNK)
+        try:
+            data = b"" if stop in ready else os.read(source, CHUNK)
+        except OSError as error:
+            if error.errno != errno.EIO:  # how a terminal says that it was closed, where it does not just end
+                raise
+            return
         if not data:
             return
         serial.feed(data)
