@@ -141,6 +141,7 @@ class Loader {
       if (slot.image_page > UINT64_MAX - count) refuse(only(Kind::slots).offset, "a memory slot is too large");
       pages = std::max(pages, slot.image_page + count);
     }
+    if (pages == 0) refuse(only(Kind::slots).offset, "the memory slots have not even one page");
     const Section& section = only(Kind::present);
     const Bytes bytes = content(section);
     if (bytes.size() % 8 != 0 || bytes.size() / 8 != pages / 64 + (pages % 64 != 0 ? 1 : 0))
