@@ -3,17 +3,15 @@
 
 #include <benchmark/benchmark.h>
 
-#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstdint>
 #include <memory>
 #include <memory_resource>
-#include <numeric>
-#include <random>
 #include <string>
 #include <thread>
 
+#include "alloc_batch.hpp"
 #include "alloc_peers.hpp"
 #include "vm/mem/alloc/bump_allocator.hpp"
 #include "vm/mem/alloc/memory_resource.hpp"
@@ -30,21 +28,9 @@ using vm::mem::alloc::BumpAllocator;
 using vm::mem::alloc::SlabAllocator;
 
 constexpr std::size_t size = 64;
-constexpr std::size_t batch = 1000;
 constexpr std::size_t pairs = 1000;
 
 using Blocks = std::array<void*, batch>;
-
-/// The order in which a batch is freed, the same for everybody.
-const std::array<std::uint32_t, batch>& shuffled() {
-  static const std::array<std::uint32_t, batch> order = [] {
-    std::array<std::uint32_t, batch> all{};
-    std::iota(all.begin(), all.end(), 0U);
-    std::shuffle(all.begin(), all.end(), std::mt19937(1));
-    return all;
-  }();
-  return order;
-}
 
 // --- The loops -------------------------------------------------------------------------------------------------------
 

@@ -4,16 +4,15 @@
 
 #include <benchmark/benchmark.h>
 
-#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdint>
 #include <memory_resource>
-#include <numeric>
 #include <random>
 #include <string>
 #include <vector>
 
+#include "alloc_batch.hpp"
 #include "alloc_peers.hpp"
 #include "vm/mem/alloc/memory_resource.hpp"
 #include "vm/mem/alloc/slab_allocator.hpp"
@@ -23,7 +22,6 @@ namespace {
 using namespace alloc_bench;
 using vm::mem::alloc::SlabAllocator;
 
-constexpr std::size_t batch = 1000;
 // More than a first-level cache holds, less than a second.
 constexpr std::size_t working_set = 2000;
 constexpr std::size_t steps = std::size_t{1} << 14;
@@ -45,16 +43,6 @@ const std::vector<Step>& mixed_steps() {
     return list;
   }();
   return all;
-}
-
-const std::array<std::uint32_t, batch>& shuffled() {
-  static const std::array<std::uint32_t, batch> order = [] {
-    std::array<std::uint32_t, batch> all{};
-    std::iota(all.begin(), all.end(), 0U);
-    std::shuffle(all.begin(), all.end(), std::mt19937(1));
-    return all;
-  }();
-  return order;
 }
 
 template <class A>
