@@ -6,8 +6,10 @@ import array
 import asyncio
 import mmap
 import pickle
+import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -300,3 +302,22 @@ def test_the_command_measures(run: Run, monkeypatch: pytest.MonkeyPatch) -> None
     assert shown.status == 0
     assert "np.copyto" in shown.out and "   4K " in shown.out
     assert [row["size"] for row in run("simd", "--bench", "--json").json["bytes_per_second"]] == [64, 4096]
+
+
+def test_the_command_draws(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from vm_mem.cli import simd
+
+    monkeypatch.setattr(simd, "_BENCH_SIZES", (64, 4096))
+    monkeypatch.setattr(simd, "_SAMPLE_SECONDS", 0.0)
+    pytest.importorskip("matplotlib")
+    shown = run("simd", "--plot", str(tmp_path / "copies.svg"))
+    assert shown.status == 0 and "np.copyto" in shown.out
+    assert (tmp_path / "copies.svg").read_text().count('id="line2d_') >= 3
+    # What cannot be drawn is told before anything is measured.
+    monkeypatch.setattr(simd, "verify", lambda: pytest.fail("measured first"))
+    for name, why in (("copies.xyz", ".svg"), ("absent/copies.svg", "no folder")):
+        refused = run("simd", "--plot", str(tmp_path / name))
+        assert refused.status == 2 and why in refused.err
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    refused = run("simd", "--plot", str(tmp_path / "copies.svg"))
+    assert refused.status == 2 and "pip install vm_mem[plot]" in refused.err

@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -15,11 +16,11 @@ from vm_core import CpuFeatures
 from vm_core.command import examples
 
 from ..simd import CopyPlan, MemcpyStrategy, instruction_sets, memcpy_fast, simd_feature_name
-from . import options
+from . import options, simd_plot
 from .output import print_json, print_table
 from .text import round_size, size_text
 
-EXAMPLES = examples("vm-mem simd", "vm-mem simd --bench", "vm-mem simd --json")
+EXAMPLES = examples("vm-mem simd", "vm-mem simd --bench", "vm-mem simd --plot copies.svg", "vm-mem simd --json")
 
 _THRESHOLDS = (
     ("string_from", "rep movsb"),
@@ -171,16 +172,26 @@ def _speed_object(speed: Speed) -> dict[str, Any]:
 
 
 def command(
-    bench: Annotated[bool, typer.Option("--bench", help="Measure copies from Python too: a table and a plot.")] = False,
+    bench: Annotated[bool, typer.Option("--bench", help="Measure copies from Python too: a table and bars.")] = False,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Measure, and draw it into this file (matplotlib).")
+    ] = None,
     json: options.Json = False,
 ) -> int:
     """Show how this machine copies memory, and check every kernel against NumPy.
 
     Exit status 1: a kernel copied something wrong.
     """
+    figure = simd_plot.new_figure(plot) if plot else None
     plan = MemcpyStrategy.detect().plan
     verdicts = verify()
+    bench = bench or plot is not None
     speeds = [measure(size) for size in _BENCH_SIZES] if bench else []
+    if figure and plot:
+        lines = {"memcpy_fast": "ours", "memoryview slice": "memoryview", "np.copyto": "numpy"}
+        columns = {name: [getattr(speed, field) for speed in speeds] for name, field in lines.items()}
+        title = f"Copies of memory, {simd_feature_name()}"
+        simd_plot.save(figure, plot, title, [speed.size for speed in speeds], columns)
     if json:
         thresholds = {name: getattr(plan, name) for name, _ in _THRESHOLDS}
         kernels = {verdict.name: _verdict_object(verdict) for verdict in verdicts}
