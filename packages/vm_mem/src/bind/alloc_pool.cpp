@@ -181,7 +181,8 @@ void bind_stats(py::module_& module) {
       .def_readonly("evicted_lru", &PoolStats::evicted_lru, "Destroyed because more than max_idle were idle.")
       .def_readonly("evicted_age", &PoolStats::evicted_age, "Destroyed because they were idle for too long.")
       .def_readonly("invalid", &PoolStats::invalid, "Destroyed because `validate` said no, or raised.")
-      .def_readonly("failed_resets", &PoolStats::failed_resets, "Destroyed because `reset` raised, or the clock after it.")
+      .def_readonly("failed_resets", &PoolStats::failed_resets,
+                    "Destroyed because `reset` raised, or the clock after it.")
       .def_readonly("idle", &PoolStats::idle, "Idle now.")
       .def_readonly("in_use", &PoolStats::in_use, "On loan now.")
       .def_readonly("peak_in_use", &PoolStats::peak_in_use, "The most that were on loan at once.")
