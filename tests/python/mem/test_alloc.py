@@ -260,12 +260,23 @@ def test_a_marker_from_before_a_reset_overwrites_nothing_either() -> None:
     assert arena.used == stale.used
 
 
-def test_a_scope_that_was_not_entered_takes_nothing_back() -> None:
+def test_scopes_and_leases_are_entered_once_at_a_time() -> None:
     arena = BumpAllocator(1 << 16, huge_pages=None)
+    pool = ObjectPool(dict)
     arena.allocate(500).free()
-    with ExitStack() as stack:
+    with ExitStack() as stack:  # calls __exit__ alone
         stack.push(arena.scope())
-    assert arena.used != 0
+        stack.push(pool.lease())
+    assert arena.used == 512
+    scope, lease = arena.scope(), pool.lease()
+    for _ in range(2):
+        with scope, lease:
+            arena.allocate(500).free()
+            with pytest.raises(InvalidConfig, match="in use already"):
+                scope.__enter__()
+            with pytest.raises(InvalidConfig, match="in use already"):
+                lease.__enter__()
+        assert arena.used == 512 and pool.stats.in_use == 0
 
 
 @pytest.mark.parametrize("shape", [3.5, "ab", (1, 2.5), None, {1: 2}, (3, None)])

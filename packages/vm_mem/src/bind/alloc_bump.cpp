@@ -119,11 +119,13 @@ void bind_alloc_bump(py::module_& module) {
   py::class_<Scope>(module, "BumpScope", "Takes back at the end of a `with` what was allocated inside.")
       .def("__enter__",
            [](Scope& self) {
+             if (self.begin) throw vm::InvalidConfig("this scope is in use already; ask the arena for another one");
              self.begin = self.arena->locked([](const BumpAllocator& a) { return a.mark(); });
              return self.arena;
            })
-      .def("__exit__", [](const Scope& self, const py::args&) {
-        if (self.begin) self.arena->reset(self.begin);  // never entered: nothing was allocated inside
+      .def("__exit__", [](Scope& self, const py::args&) {
+        // Nothing where it was never entered.
+        if (const auto begin = std::exchange(self.begin, std::nullopt)) self.arena->reset(begin);
       });
   arena
       .def(py::init([](Unsigned capacity, const std::optional<std::string>& huge_pages) {

@@ -197,10 +197,16 @@ void bind_object_pool(py::module_& module) {
   py::class_<PyLease>(module, "PoolLease", "An object of a pool for the length of a `with`.")
       .def("__enter__",
            [](PyLease& self) {
+             if (self.object) {
+               throw vm::InvalidConfig("this lease is in use already; ask the pool for another one");
+             }
              self.object = self.pool->acquire(self.timeout_ns);
              return self.object;
            })
-      .def("__exit__", [](PyLease& self, const py::args&) { self.pool->release(std::exchange(self.object, {})); });
+      .def("__exit__", [](PyLease& self, const py::args&) {
+        // Nothing where it was never entered.
+        if (const py::object object = std::exchange(self.object, {})) self.pool->release(object);
+      });
   py::class_<PyPool, std::shared_ptr<PyPool>>(
       module, "ObjectPool",
       "Objects that are dear to make, lent and taken back; the one used last is lent first.\n\n"

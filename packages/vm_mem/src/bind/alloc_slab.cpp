@@ -77,7 +77,7 @@ void bind_stats(py::module_& module) {
   py::class_<SlabClassStats>(module, "SlabClassStats", "One size of block of a SlabAllocator at one moment.")
       .def_readonly("block_size", &SlabClassStats::block_size, "Bytes.")
       .def_readonly("slabs", &SlabClassStats::slabs, "Slabs cut into blocks of this size.")
-      .def_readonly("live", &SlabClassStats::live, "Blocks in use (and in quarantine).")
+      .def_readonly("live", &SlabClassStats::live, "Blocks in use (and in quarantine, or damaged).")
       .def_readonly("cached", &SlabClassStats::cached, "Free blocks in magazines.")
       .def_readonly("refills", &SlabClassStats::refills,
                     "Times that a magazine was filled from slabs; never with Hardening's checks.")
@@ -93,7 +93,7 @@ void bind_stats(py::module_& module) {
       "An account of a SlabAllocator.\n\nExact while no other thread allocates or frees. Calls are not "
       "counted: that would cost more than they do.")
       .def_property_readonly("classes", &used_classes, "SlabClassStats of each size that was ever used.")
-      .def_readonly("live_blocks", &SlabStats::live_blocks, "Blocks in use (and in quarantine).")
+      .def_readonly("live_blocks", &SlabStats::live_blocks, "Blocks in use (and in quarantine, or damaged).")
       .def_readonly("live_bytes", &SlabStats::live_bytes, "The same in bytes of their blocks.")
       .def_readonly("cached_bytes", &SlabStats::cached_bytes, "Free blocks in magazines, in bytes.")
       .def_readonly("slab_bytes", &SlabStats::slab_bytes, "Slabs in use, in bytes.")
