@@ -11,7 +11,8 @@ namespace {
 
 constexpr std::memory_order relaxed = std::memory_order_relaxed;
 
-/// For twice as many blocks as there can be of the smallest size, and some for threads.
+/// For twice as many blocks as there can be of the smallest size, and some for threads; fewer where a stack cannot name
+/// so many: who gets none takes single blocks.
 std::uint32_t magazines_for(std::uint64_t capacity) noexcept {
   const std::uint64_t wanted = capacity / smallest_block / (magazine_cells / 2) + 4096;
   return static_cast<std::uint32_t>(std::min<std::uint64_t>(wanted, most_magazines - 1));
