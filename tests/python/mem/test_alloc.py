@@ -8,6 +8,7 @@ import pickle
 import re
 import threading
 import weakref
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -244,6 +245,46 @@ def test_an_arena_overwrites_nothing_that_is_in_use() -> None:
         arena.reset(marker)
     assert (arena.used, arena.resets, arena.capacity) == (0, 2, 1 << 16)
     assert repr(arena) == "<BumpAllocator: 0 of 65536 bytes used>"
+
+
+def test_a_marker_from_before_a_reset_overwrites_nothing_either() -> None:
+    arena = BumpAllocator(1 << 16, huge_pages=None)
+    arena.allocate(500).free()
+    stale = arena.mark()
+    arena.reset()
+    kept = arena.empty(1000, np.uint8)  # begins below the marker, and ends above it
+    with pytest.raises(AccessViolation, match="1 blocks or arrays"):
+        arena.reset(stale)
+    del kept
+    arena.reset(stale)
+    assert arena.used == stale.used
+
+
+def test_scopes_and_leases_are_entered_once_at_a_time() -> None:
+    arena = BumpAllocator(1 << 16, huge_pages=None)
+    pool = ObjectPool(dict)
+    arena.allocate(500).free()
+    with ExitStack() as stack:  # calls __exit__ alone
+        stack.push(arena.scope())
+        stack.push(pool.lease())
+    assert arena.used == 512
+    scope, lease = arena.scope(), pool.lease()
+    for _ in range(2):
+        with scope, lease:
+            arena.allocate(500).free()
+            with pytest.raises(InvalidConfig, match="in use already"):
+                scope.__enter__()
+            with pytest.raises(InvalidConfig, match="in use already"):
+                lease.__enter__()
+        assert arena.used == 512 and pool.stats.in_use == 0
+
+
+@pytest.mark.parametrize("shape", [3.5, "ab", (1, 2.5), None, {1: 2}, (3, None)])
+def test_a_shape_of_other_things_than_whole_numbers_is_a_type_error(shape: Any) -> None:
+    with pytest.raises(TypeError):
+        SlabAllocator().empty(shape)
+    with pytest.raises(ValueError, match="index-sized"):
+        SlabAllocator().empty(2**70)
 
 
 def test_scopes_and_trim() -> None:

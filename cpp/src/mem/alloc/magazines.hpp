@@ -80,7 +80,7 @@ class MagazineStack {
 
 /// Indices fit the stack's head.
 inline constexpr std::uint32_t most_magazines = std::uint32_t{1} << 20;
-/// Depths do.
-inline constexpr std::uint32_t deepest_stack = (std::uint32_t{1} << 16) - 1;
+/// Depths do, also when 4096 threads find room at the same time and push.
+inline constexpr std::uint32_t deepest_stack = (std::uint32_t{1} << 16) - 4096;
 
 }  // namespace vm::mem::alloc::detail

@@ -58,8 +58,8 @@ void detail::throw_pool_exhausted(const PoolLimits& limits) {
 PoolAllocator::Block::Block(std::shared_ptr<Memory> memory) : memory_(std::move(memory)) {
   const std::lock_guard<std::mutex> lock(memory_->mutex);
   if (memory_->unused.empty()) {
-    number_ = memory_->fresh++;
-    memory_->unused.reserve(memory_->fresh);  // so that the destructor needs no memory
+    memory_->unused.reserve(std::size_t{memory_->fresh} + 1);  // so that the destructor needs no memory
+    number_ = memory_->fresh++;  // last: a number that got lost would push others out of the mapping
   } else {
     number_ = memory_->unused.back();
     memory_->unused.pop_back();

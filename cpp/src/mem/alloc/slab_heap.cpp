@@ -11,7 +11,8 @@ namespace {
 
 constexpr std::memory_order relaxed = std::memory_order_relaxed;
 
-/// For twice as many blocks as there can be of the smallest size, and some for threads.
+/// For twice as many blocks as there can be of the smallest size, and some for threads; fewer where a stack cannot name
+/// so many: who gets none takes single blocks.
 std::uint32_t magazines_for(std::uint64_t capacity) noexcept {
   const std::uint64_t wanted = capacity / smallest_block / (magazine_cells / 2) + 4096;
   return static_cast<std::uint32_t>(std::min<std::uint64_t>(wanted, most_magazines - 1));
@@ -51,7 +52,7 @@ SlabHeap::SlabHeap(const SlabConfig& wanted)
 }
 
 void* SlabHeap::refill(ThreadStocks* stocks, unsigned size_class) {
-  if (stocks == nullptr) return take_one(size_class);
+  if (stocks == nullptr) return take_one(stocks, size_class);
   void** const loaded = stocks->loaded[size_class].load(relaxed);
   void** const spare = stocks->spare[size_class].load(relaxed);
   if (magazines.count(size_class, spare) != 0) {
@@ -74,11 +75,11 @@ void* SlabHeap::refill(ThreadStocks* stocks, unsigned size_class) {
   }
   std::uint32_t index = magazines.index_of(loaded);
   if (index == 0) index = empty_magazine();
-  if (index == 0) return take_one(size_class);
+  if (index == 0) return take_one(stocks, size_class);
   void** const first = magazines.adopt(size_class, index);
   stocks->loaded[size_class].store(first, relaxed);
   const std::uint32_t got = store.take(size_class, first, magazine_blocks(size_class));
-  if (got == 0) return take_one(size_class);
+  if (got == 0) return take_one(stocks, size_class);
   std::reverse(first, first + got);  // low addresses lie on top, so that memory is used from the bottom up
   stocks->loaded[size_class].store(first + got, relaxed);
   return stocks->pop(size_class);
@@ -98,8 +99,9 @@ void SlabHeap::flush(ThreadStocks* stocks, unsigned size_class, void* block) noe
   std::uint32_t index = 0;
   if (spare_index != 0) {
     stocks->spare[size_class].store(magazines.none(), relaxed);
-    count_exchange(*stocks);
-    if (!keep(size_class, spare)) {
+    if (keep(size_class, spare)) {
+      count_exchange(*stocks);
+    } else {
       store.give(size_class, magazines.first(size_class, spare_index), magazine_blocks(size_class));
       index = spare_index;
     }
@@ -124,10 +126,11 @@ std::uint32_t SlabHeap::empty_magazine() noexcept {
   return index != 0 ? index : magazines.fresh();
 }
 
-void* SlabHeap::take_one(unsigned size_class) {
+void* SlabHeap::take_one(ThreadStocks* stocks, unsigned size_class) {
   void* block = nullptr;
   if (store.take(size_class, &block, 1) != 0) return block;
   // Another size may hold slabs of which no block is in use.
+  if (stocks != nullptr) take_back(*stocks);
   empty_depot();
   if (store.take(size_class, &block, 1) != 0) return block;
   throw_exhausted(size_class);
@@ -146,7 +149,8 @@ void SlabHeap::throw_exhausted(unsigned size_class) const {
 }
 
 void SlabHeap::take_back(ThreadStocks& stocks) noexcept {
-  retired_exchanges_.fetch_add(stocks.exchanges.load(relaxed), relaxed);
+  // Moved, not added: stocks that are only emptied go on counting.
+  std::uint64_t exchanges = stocks.exchanges.exchange(0, relaxed);
   if (closing_.load(relaxed)) return;
   for (unsigned i = 0; i < class_count; ++i) {
     for (std::atomic<void**>* const place : {&stocks.loaded[i], &stocks.spare[i]}) {
@@ -154,11 +158,15 @@ void SlabHeap::take_back(ThreadStocks& stocks) noexcept {
       const std::uint32_t index = magazines.index_of(top);
       if (index == 0) continue;
       const std::uint32_t found = magazines.count(i, top);
-      if (found == magazine_blocks(i) && keep(i, top)) continue;
+      if (found == magazine_blocks(i) && keep(i, top)) {
+        ++exchanges;
+        continue;
+      }
       if (found != 0) store.give(i, magazines.first(i, index), found);
       empty_.push(magazines, index);
     }
   }
+  retired_exchanges_.fetch_add(exchanges, relaxed);
 }
 
 void SlabHeap::empty_depot() noexcept {

@@ -46,7 +46,7 @@ class SlabHeap {
   std::uint64_t retired_exchanges() const noexcept { return retired_exchanges_.load(std::memory_order_relaxed); }
 
  private:
-  void* take_one(unsigned size_class);
+  void* take_one(ThreadStocks* stocks, unsigned size_class);
   [[noreturn]] void throw_exhausted(unsigned size_class) const;
   std::uint32_t empty_magazine() noexcept;
   bool keep(unsigned size_class, void** top) noexcept;

@@ -79,7 +79,8 @@ std::uint32_t SlabStore::take(unsigned size_class, void** out, std::uint32_t cou
     if (slabs_[index].free_blocks == 0) unlink(from, index);
   }
   from.stats.live += taken;
-  from.stats.refills += static_cast<std::uint64_t>(taken != 0);
+  // A single block is for no magazine.
+  from.stats.refills += static_cast<std::uint64_t>(taken != 0 && count != 1);
   return taken;
 }
 
@@ -142,15 +143,40 @@ void SlabStore::reserve(unsigned size_class, std::uint64_t count) {
   std::uint64_t found = 0;
   for (std::uint32_t i = here.partial; i != nothing && found < count; i = slabs_[i].next)
     found += slabs_[i].free_blocks;
-  while (found < count) {
-    const std::uint32_t index = new_slab(size_class);
-    if (index == nothing) {
-      throw ResourceExhausted("reserving " + std::to_string(count) + " blocks of " +
-                              std::to_string(block_size(size_class)) + " bytes needs more than the capacity of " +
-                              hex(capacity()) + " bytes; choose a larger capacity");
+  if (found >= count) return;
+  require_room(size_class, count, found);
+  std::uint32_t made = 0;
+  try {
+    while (found < count) {
+      if (new_slab(size_class) == nothing) {
+        require_room(size_class, count,
+                     found);  // another size was faster; unless a slab came back meanwhile, it throws
+        continue;
+      }
+      ++made;
+      found += blocks_per_slab(size_class);
     }
-    found += slabs_[index].free_blocks;
+  } catch (...) {
+    // The new ones are the first of the list; kept, they would be lost to all other sizes.
+    for (; made != 0; --made) {
+      const std::uint32_t index = here.partial;
+      unlink(here, index);
+      --here.stats.slabs;
+      release(index);
+    }
+    throw;
   }
+}
+
+/// Throws ResourceExhausted unless there are slabs for the blocks beyond those found.
+void SlabStore::require_room(unsigned size_class, std::uint64_t count, std::uint64_t found) const {
+  const std::uint64_t needed = (count - found - 1) / blocks_per_slab(size_class) + 1;
+  const std::lock_guard<std::mutex> lock(arena_mutex_);
+  const std::uint64_t fresh = capacity() / slab_bytes - used_.load(std::memory_order_relaxed);
+  if (needed <= fresh + spare_count_ + purged_count_) return;
+  throw ResourceExhausted(
+      "reserving " + std::to_string(count) + " blocks of " + std::to_string(block_size(size_class)) +
+      " bytes needs more than is left of the capacity of " + hex(capacity()) + " bytes; choose a larger capacity");
 }
 
 /// A slab for the class, linked; `nothing` when the capacity is used up. With the class's mutex held.
@@ -184,6 +210,7 @@ std::uint32_t SlabStore::claim() {
   index = purged_;
   if (index != nothing) {
     purged_ = slabs_[index].next;
+    --purged_count_;
     return index;
   }
   index = used_.load(std::memory_order_relaxed);
@@ -201,7 +228,7 @@ void SlabStore::release(std::uint32_t index) noexcept {
   std::uint32_t& list = keep ? spare_ : purged_;
   slabs_[index].next = list;
   list = index;
-  if (keep) ++spare_count_;
+  ++(keep ? spare_count_ : purged_count_);
 }
 
 std::uint64_t SlabStore::purge() noexcept {
@@ -217,6 +244,7 @@ std::uint64_t SlabStore::purge() noexcept {
     list = index;
     if (!gone) continue;
     --spare_count_;
+    ++purged_count_;
     bytes += usable_;
   }
   spare_ = kept;

@@ -31,7 +31,7 @@ class SlabStore {
   std::uint32_t take(unsigned size_class, void** out, std::uint32_t count);
   /// Takes blocks of a class back. One that is free already stays what it is, and is counted.
   void give(unsigned size_class, void* const* blocks, std::uint32_t count) noexcept;
-  /// Has at least `count` free blocks of a class. Throws ResourceExhausted, PlatformError.
+  /// Has at least `count` free blocks of a class. Throws ResourceExhausted, PlatformError; then it has taken nothing.
   void reserve(unsigned size_class, std::uint64_t count);
   /// Gives the pages of empty slabs back; returns their bytes.
   std::uint64_t purge() noexcept;
@@ -66,6 +66,7 @@ class SlabStore {
   std::uint32_t new_slab(unsigned size_class);
   std::uint32_t take_from(std::uint32_t index, unsigned size_class, void** out, std::uint32_t count) noexcept;
   bool give_one(unsigned size_class, const void* block) noexcept;
+  void require_room(unsigned size_class, std::uint64_t count, std::uint64_t found) const;
   std::uint32_t claim();
   void release(std::uint32_t index) noexcept;
   bool discard(std::uint32_t index) noexcept;
@@ -90,6 +91,7 @@ class SlabStore {
   std::uint32_t spare_;   // empty slabs with pages
   std::uint32_t purged_;  // and without
   std::uint32_t spare_count_ = 0;
+  std::uint32_t purged_count_ = 0;
 };
 
 }  // namespace vm::mem::alloc::detail

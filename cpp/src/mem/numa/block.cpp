@@ -1,5 +1,6 @@
 #include "vm/mem/numa/block.hpp"
 
+#include <algorithm>
 #include <utility>
 
 #include "mem/numa/machine.hpp"
@@ -65,6 +66,12 @@ Binding NumaBlock::binding() const {
 
 void NumaBlock::populate() {
   const auto alive = mapping();
+  const Decision wanted = decision();
+  const bool reserved = alive->discard_unit() != host_page_size();  // those were claimed when they were mapped
+  if (wanted.strict && !reserved) {
+    const std::uint64_t there = std::min(alive->resident(0, size_), size_);
+    require_room(size_ - there, wanted, HugePages::none);
+  }
   try {
     alive->populate(0, size_);
   } catch (const NotSupported&) {

@@ -6,9 +6,11 @@
 
 #include "mem/numa/machine.hpp"
 #include "mem/numa/relocate.hpp"
+#include "mem/pages/page_map.hpp"
 #include "vm/core/error.hpp"
 #include "vm/mem/guest/memory.hpp"
 #include "vm/mem/numa/allocator.hpp"
+#include "vm/mem/pages/host_page.hpp"
 
 namespace vm::mem::numa {
 
@@ -57,6 +59,17 @@ void require_placeable(const RegionTable& table, std::uint64_t paddr, const Piec
   }
 }
 
+/// Bytes that have no page yet, but for reserved ones, which were claimed when they were mapped.
+std::uint64_t missing(const std::vector<Piece>& pieces) {
+  std::uint64_t bytes = 0;
+  for (const Piece& piece : pieces) {
+    if (piece.unit != host_page_size()) continue;
+    const auto start = reinterpret_cast<std::uintptr_t>(piece.host);
+    bytes += piece.size - resident_bytes(start, start + piece.size);
+  }
+  return bytes;
+}
+
 void add(Migration& sum, Migration&& part) {
   sum.binding = std::move(part.binding);
   sum.moved_bytes += part.moved_bytes;
@@ -88,6 +101,7 @@ Migration NumaAllocator::place(GuestMemory& memory, std::uint64_t paddr, std::ui
   if (const auto reason = placement_unavailable()) throw NotSupported("nothing was placed: " + *reason);
   Migration sum;
   sum.decision = machine_->decide(policy);
+  if (options.populate && sum.decision.strict) require_room(missing(pieces), sum.decision, HugePages::none);
   // Before anything is populated, so that new pages are right at once.
   std::vector<Binding> bindings;
   for (const Piece& piece : pieces) bindings.push_back(machine_->bind(piece.host, piece.size, sum.decision));

@@ -27,8 +27,8 @@ constexpr std::uint64_t worth_checking = std::uint64_t{1} << 21;
   throw_system_error(refusal, code);
 }
 
-/// A touched page that its nodes cannot give ends the process (SIGBUS for a reserved page, else the kernel's killer),
-/// so their memory is counted before. Who takes it in between cannot be seen from here.
+}  // namespace
+
 void require_room(std::uint64_t size, const Decision& decision, HugePages huge_pages) {
   const std::uint64_t reserved = reserved_page_size(huge_pages);
   if (reserved == 0 && size < worth_checking) return;
@@ -45,8 +45,6 @@ void require_room(std::uint64_t size, const Decision& decision, HugePages huge_p
                           hex(room) + " bytes are free" + (reserved != 0 ? " in reserved pages of that size" : "") +
                           "; allow a fallback, take more nodes, or free some there");
 }
-
-}  // namespace
 
 Machine::Machine(Topology topology, Through through) : topology_(std::move(topology)), through_("mbind") {
   if (through == Through::system_calls || !topology_.is_this_system) return;

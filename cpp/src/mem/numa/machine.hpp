@@ -18,6 +18,11 @@
 
 namespace vm::mem::numa {
 
+/// A touched page that its nodes cannot give ends the process (SIGBUS for a reserved page, else the kernel's killer),
+/// so their memory is counted before `size` bytes are. Who takes it in between cannot be seen from here. Throws
+/// ResourceExhausted; nothing where nobody can say.
+void require_room(std::uint64_t size, const Decision& decision, HugePages huge_pages);
+
 class Machine : public std::enable_shared_from_this<Machine> {
  public:
   Machine(Topology topology, Through through);

@@ -46,7 +46,13 @@ void ReplicatedBlock::write(std::uint64_t offset, const void* source, std::uint6
   std::vector<std::shared_ptr<HostMapping>> copies;
   for (const auto& block : blocks_) copies.push_back(block->mapping());
   if (size == 0) return;
-  for (const auto& copy : copies) std::memcpy(copy->data() + offset, source, size);
+  // Bytes of one of the copies are needed as they are for all the others: that one goes last.
+  const auto from = reinterpret_cast<std::uintptr_t>(source);
+  std::partition(copies.begin(), copies.end(), [from, size](const auto& copy) {
+    const auto begin = reinterpret_cast<std::uintptr_t>(copy->data());
+    return from + size <= begin || begin + copy->size() <= from;
+  });
+  for (const auto& copy : copies) std::memmove(copy->data() + offset, source, size);
 }
 
 void ReplicatedBlock::synchronize(int node) {

@@ -38,6 +38,13 @@ void give_buffers(PyHeapTypeObject* type) {
   type->as_buffer.bf_releasebuffer = &release_buffer;
 }
 
+/// One number of a shape. Throws what Python raises for an index that is none.
+py::ssize_t extent_of(const py::handle& wanted) {
+  const py::ssize_t extent = PyNumber_AsSsize_t(wanted.ptr(), PyExc_ValueError);
+  if (extent == -1 && PyErr_Occurred() != nullptr) throw py::error_already_set();
+  return extent;
+}
+
 py::object array_of(const py::object& self, const py::object& dtype) {
   return py::module_::import("numpy").attr("frombuffer")(self, "dtype"_a = dtype);
 }
@@ -87,9 +94,9 @@ ArrayRequest::ArrayRequest(const py::object& wanted, const py::object& dtype) : 
                             py::repr(type).cast<std::string>());
   }
   if (py::isinstance<py::sequence>(wanted)) {
-    for (const py::handle each : wanted) shape.push_back(each.cast<py::ssize_t>());
+    for (const py::handle each : wanted) shape.push_back(extent_of(each));
   } else {
-    shape.push_back(wanted.cast<py::ssize_t>());
+    shape.push_back(extent_of(wanted));
   }
   bytes = static_cast<std::size_t>(type.itemsize());
   for (const py::ssize_t extent : shape) {

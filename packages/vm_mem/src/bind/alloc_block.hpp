@@ -42,7 +42,8 @@ class Block {
 
 /// Bytes and shape of an array that somebody asks for.
 struct ArrayRequest {
-  /// Throws InvalidConfig for Python objects and for sizes that no memory has.
+  /// Throws InvalidConfig for Python objects and for sizes that no memory has, TypeError and ValueError for what is no
+  /// whole number.
   ArrayRequest(const pybind11::object& shape, const pybind11::object& dtype);
 
   pybind11::dtype type;

@@ -5,10 +5,11 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <iterator>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <set>
 #include <string>
 #include <utility>
 
@@ -42,14 +43,17 @@ class PyArena {
     const std::lock_guard<std::mutex> lock(self->mutex_);
     const BumpMarker before = self->arena_.mark();
     // Empty ones too have a place of their own, so that markers tell what was there before.
-    void* const data = self->arena_.allocate(std::max<std::size_t>(size, 1), alignment);
+    const std::size_t bytes = std::max<std::size_t>(size, 1);
+    void* const data = self->arena_.allocate(bytes, alignment);
+    const std::uint64_t begin = self->arena_.offset(data);
     try {
-      const auto place = self->live_.insert(self->arena_.offset(data));
-      return std::make_unique<Block>(data, size, [self, place] {
+      self->live_.emplace(begin, begin + bytes);
+      return std::make_unique<Block>(data, size, [self, begin] {
         const std::lock_guard<std::mutex> inside(self->mutex_);
-        self->live_.erase(place);
+        self->live_.erase(begin);
       });
     } catch (...) {
+      self->live_.erase(begin);
       self->arena_.rewind(before);
       throw;
     }
@@ -57,7 +61,10 @@ class PyArena {
   void reset(const std::optional<BumpMarker>& marker) {
     const std::lock_guard<std::mutex> lock(mutex_);
     const std::uint64_t from = marker ? marker->used() : 0;
-    const auto in_the_way = std::distance(live_.lower_bound(from), live_.end());
+    auto first = live_.lower_bound(from);
+    // A marker from before an earlier reset may lie in the middle of what was allocated since.
+    if (first != live_.begin() && std::prev(first)->second > from) --first;
+    const auto in_the_way = std::distance(first, live_.end());
     if (in_the_way != 0) {
       throw vm::AccessViolation(std::to_string(in_the_way) +
                                 " blocks or arrays of the arena that are still in use would be overwritten; free or "
@@ -74,7 +81,7 @@ class PyArena {
  private:
   std::mutex mutex_;
   BumpAllocator arena_;
-  std::multiset<std::uint64_t> live_;
+  std::map<std::uint64_t, std::uint64_t> live_;  // where each begins and ends
 };
 
 using Arena = std::shared_ptr<PyArena>;
@@ -112,10 +119,14 @@ void bind_alloc_bump(py::module_& module) {
   py::class_<Scope>(module, "BumpScope", "Takes back at the end of a `with` what was allocated inside.")
       .def("__enter__",
            [](Scope& self) {
+             if (self.begin) throw vm::InvalidConfig("this scope is in use already; ask the arena for another one");
              self.begin = self.arena->locked([](const BumpAllocator& a) { return a.mark(); });
              return self.arena;
            })
-      .def("__exit__", [](const Scope& self, const py::args&) { self.arena->reset(self.begin); });
+      .def("__exit__", [](Scope& self, const py::args&) {
+        // Nothing where it was never entered.
+        if (const auto begin = std::exchange(self.begin, std::nullopt)) self.arena->reset(begin);
+      });
   arena
       .def(py::init([](Unsigned capacity, const std::optional<std::string>& huge_pages) {
              return std::make_shared<PyArena>(capacity.value, parse_huge_pages(huge_pages));
@@ -142,7 +153,7 @@ void bind_alloc_bump(py::module_& module) {
           "A BumpMarker to reset to.")
       .def("reset", &PyArena::reset, "marker"_a = py::none(),
            "Take back everything, or what was allocated since `marker`.\n\nRaises AccessViolation while blocks or "
-           "arrays of that are in use; InvalidConfig when an earlier reset made the marker meaningless.")
+           "arrays of that are in use; InvalidConfig when an earlier reset left less in use than the marker says.")
       .def(
           "scope",
           [](const Arena& self) {

@@ -181,7 +181,8 @@ void bind_stats(py::module_& module) {
       .def_readonly("evicted_lru", &PoolStats::evicted_lru, "Destroyed because more than max_idle were idle.")
       .def_readonly("evicted_age", &PoolStats::evicted_age, "Destroyed because they were idle for too long.")
       .def_readonly("invalid", &PoolStats::invalid, "Destroyed because `validate` said no, or raised.")
-      .def_readonly("failed_resets", &PoolStats::failed_resets, "Destroyed because `reset` raised.")
+      .def_readonly("failed_resets", &PoolStats::failed_resets,
+                    "Destroyed because `reset` raised, or the clock after it.")
       .def_readonly("idle", &PoolStats::idle, "Idle now.")
       .def_readonly("in_use", &PoolStats::in_use, "On loan now.")
       .def_readonly("peak_in_use", &PoolStats::peak_in_use, "The most that were on loan at once.")
@@ -196,10 +197,16 @@ void bind_object_pool(py::module_& module) {
   py::class_<PyLease>(module, "PoolLease", "An object of a pool for the length of a `with`.")
       .def("__enter__",
            [](PyLease& self) {
+             if (self.object) {
+               throw vm::InvalidConfig("this lease is in use already; ask the pool for another one");
+             }
              self.object = self.pool->acquire(self.timeout_ns);
              return self.object;
            })
-      .def("__exit__", [](PyLease& self, const py::args&) { self.pool->release(std::exchange(self.object, {})); });
+      .def("__exit__", [](PyLease& self, const py::args&) {
+        // Nothing where it was never entered.
+        if (const py::object object = std::exchange(self.object, {})) self.pool->release(object);
+      });
   py::class_<PyPool, std::shared_ptr<PyPool>>(
       module, "ObjectPool",
       "Objects that are dear to make, lent and taken back; the one used last is lent first.\n\n"

@@ -68,7 +68,7 @@ py::object empty(const Slabs& slabs, const py::object& shape, const py::object& 
 /// The sizes that are in use; 32 rows of mostly zeros tell nobody anything.
 std::vector<SlabClassStats> used_classes(const SlabStats& stats) {
   std::vector<SlabClassStats> used;
-  const auto in_use = [](const SlabClassStats& each) { return each.slabs != 0 || each.refills != 0; };
+  const auto in_use = [](const SlabClassStats& each) { return each.slabs != 0 || each.returned != 0; };
   std::copy_if(stats.classes.begin(), stats.classes.end(), std::back_inserter(used), in_use);
   return used;
 }
@@ -77,9 +77,10 @@ void bind_stats(py::module_& module) {
   py::class_<SlabClassStats>(module, "SlabClassStats", "One size of block of a SlabAllocator at one moment.")
       .def_readonly("block_size", &SlabClassStats::block_size, "Bytes.")
       .def_readonly("slabs", &SlabClassStats::slabs, "Slabs cut into blocks of this size.")
-      .def_readonly("live", &SlabClassStats::live, "Blocks in use (and in quarantine).")
+      .def_readonly("live", &SlabClassStats::live, "Blocks in use (and in quarantine, or damaged).")
       .def_readonly("cached", &SlabClassStats::cached, "Free blocks in magazines.")
-      .def_readonly("refills", &SlabClassStats::refills, "Times that a magazine was filled from slabs.")
+      .def_readonly("refills", &SlabClassStats::refills,
+                    "Times that a magazine was filled from slabs; never with Hardening's checks.")
       .def_readonly("returned", &SlabClassStats::returned, "Blocks that went back to their slabs.")
       .def("__repr__", [](const SlabClassStats& self) {
         return "SlabClassStats(block_size=" + std::to_string(self.block_size) +
@@ -92,7 +93,7 @@ void bind_stats(py::module_& module) {
       "An account of a SlabAllocator.\n\nExact while no other thread allocates or frees. Calls are not "
       "counted: that would cost more than they do.")
       .def_property_readonly("classes", &used_classes, "SlabClassStats of each size that was ever used.")
-      .def_readonly("live_blocks", &SlabStats::live_blocks, "Blocks in use (and in quarantine).")
+      .def_readonly("live_blocks", &SlabStats::live_blocks, "Blocks in use (and in quarantine, or damaged).")
       .def_readonly("live_bytes", &SlabStats::live_bytes, "The same in bytes of their blocks.")
       .def_readonly("cached_bytes", &SlabStats::cached_bytes, "Free blocks in magazines, in bytes.")
       .def_readonly("slab_bytes", &SlabStats::slab_bytes, "Slabs in use, in bytes.")
@@ -170,10 +171,12 @@ void bind_alloc_slab(py::module_& module) {
           "InvalidConfig for a dtype that holds Python objects.")
       .def(
           "reserve", [](SlabAllocator& self, Unsigned size, Unsigned count) { self.reserve(size.value, count.value); },
-          "size"_a, "count"_a, "Have `count` free blocks of `size` bytes before anybody asks.\n\nRaises as allocate().")
+          "size"_a, "count"_a, py::call_guard<py::gil_scoped_release>(),
+          "Have `count` free blocks of `size` bytes before anybody asks.\n\nRaises as allocate(); then it has taken "
+          "nothing.")
       .def("trim", &SlabAllocator::trim, py::call_guard<py::gil_scoped_release>(),
-           "Give back what nobody uses; return the bytes of the pages that went to the kernel.\n\nWhat other threads "
-           "hold in magazines stays with them.")
+           "Give back what nobody uses; return the bytes of the slabs whose pages went to the kernel, touched or "
+           "not.\n\nWhat other threads hold in magazines stays with them.")
       .def("verify", &SlabAllocator::verify, py::call_guard<py::gil_scoped_release>(),
            "Look at all canaries and at the quarantine now.\n\nRaises AccessViolation for the first damage found.")
       .def_property_readonly("stats", &SlabAllocator::stats, "SlabStats: a snapshot.")

@@ -42,6 +42,14 @@ bool says(const std::string& message, const std::string& words) {
   return message.find(words) != std::string::npos || (ADD_FAILURE() << message, false);
 }
 
+TEST(Hardening, ChecksFillNoMagazines) {
+  SlabAllocator slabs(hardened());
+  for (int i = 0; i < 3; ++i) slabs.deallocate(slabs.allocate(64));
+  const SlabClassStats size64 = slabs.stats().classes[class_of(64)];
+  EXPECT_EQ(size64.refills, 0U);
+  EXPECT_EQ(size64.returned, 3U);
+}
+
 TEST(Hardening, FindsDoubleFrees) {
   for (const std::size_t quarantine : {0U, 4U}) {
     SlabAllocator slabs(hardened(quarantine));

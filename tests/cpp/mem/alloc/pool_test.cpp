@@ -3,9 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <stdexcept>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "support.hpp"
@@ -162,6 +164,107 @@ TEST(ObjectPool, FailingHooksLoseNothing) {
   EXPECT_EQ(pool.stats().invalid, 1U);
   fails = false;
   EXPECT_TRUE(pool.acquire());
+}
+
+TEST(ObjectPool, AFailingClockLosesNoRoom) {
+  bool fails = false;
+  Things things;
+  PoolHooks<Thing> hooks = things.hooks();
+  hooks.now_ns = [&fails] {
+    if (fails) throw std::runtime_error("clock");
+    return std::uint64_t{0};
+  };
+  Pool pool(hooks, {0, 1, 1, UINT64_MAX});
+  Pool::Lease lease = pool.acquire();
+  fails = true;
+  EXPECT_THROW(lease.release(), std::runtime_error);
+  fails = false;
+  EXPECT_EQ(pool.stats().failed_resets, 1U);
+  EXPECT_TRUE(pool.acquire());
+}
+
+// What another thread does between a look at the clock and the lock, done by the clock itself.
+TEST(ObjectPool, WhatCameBackAfterTheLookAtTheClockIsNotOld) {
+  Things things;
+  Pool::Lease other;
+  std::uint64_t now = 100;
+  PoolHooks<Thing> hooks = things.hooks();
+  hooks.now_ns = [&] {
+    const std::uint64_t seen = now;
+    if (Pool::Lease late = std::move(other)) {
+      now = 200;
+      late.release();
+    }
+    return seen;
+  };
+  Pool pool(hooks, {0, 2, 2, 1000});
+  other = pool.acquire();
+  EXPECT_EQ(pool.acquire()->number, 1);
+  EXPECT_EQ(pool.stats().evicted_age, 0U);
+}
+
+/// Calls `at_end` while it still exists.
+struct Mortal {
+  explicit Mortal(std::function<void()> f) : at_end(std::move(f)) {}
+  ~Mortal() { at_end(); }
+  Mortal(const Mortal&) = delete;
+  Mortal& operator=(const Mortal&) = delete;
+  std::function<void()> at_end;
+};
+
+TEST(ObjectPool, NeverHasMoreThanMaxEvenWhileItDestroys) {
+  ObjectPool<Mortal>* self = nullptr;
+  int ends = 0;
+  bool valid = true;
+  bool resets = true;
+  std::uint64_t now = 0;
+  PoolHooks<Mortal> hooks;
+  hooks.create = [&] {
+    return std::make_unique<Mortal>([&] {
+      ++ends;
+      if (self != nullptr) {
+        EXPECT_FALSE(self->try_acquire()) << "end " << ends;
+      }
+    });
+  };
+  hooks.validate = [&valid](Mortal&) { return std::exchange(valid, true); };
+  hooks.reset = [&resets](Mortal&) {
+    if (!std::exchange(resets, true)) throw std::runtime_error("reset");
+  };
+  hooks.now_ns = [&now] { return now; };
+  {
+    ObjectPool<Mortal> pool(hooks, {0, 1, 1, 100});
+    self = &pool;
+    pool.acquire().release();
+    EXPECT_EQ(pool.clear(), 1U);
+    EXPECT_EQ(ends, 1);
+    pool.acquire().release();
+    now = 1000;
+    pool.acquire().release();  // what was too old makes room for a new one
+    EXPECT_EQ(ends, 2);
+    EXPECT_EQ(pool.stats().evicted_age, 1U);
+    EXPECT_EQ(pool.stats().refused, 2U);
+    valid = false;
+    pool.acquire().release();
+    EXPECT_EQ(ends, 3);
+    ObjectPool<Mortal>::Lease lease = pool.acquire();
+    resets = false;
+    EXPECT_THROW(lease.release(), std::runtime_error);
+    EXPECT_EQ(ends, 4);
+    EXPECT_TRUE(pool.acquire());
+    now = 2000;
+    EXPECT_EQ(pool.evict(), 1U);
+    EXPECT_EQ(ends, 5);
+    self = nullptr;
+  }
+  ObjectPool<Mortal> keeps_none(hooks, {0, 1, 0, UINT64_MAX});
+  self = &keeps_none;
+  keeps_none.acquire().release();
+  EXPECT_EQ(ends, 6);
+  EXPECT_EQ(keeps_none.stats().evicted_lru, 1U);
+  EXPECT_TRUE(keeps_none.acquire());
+  EXPECT_EQ(ends, 7);
+  self = nullptr;
 }
 
 TEST(ObjectPool, LeasesMayOutliveIt) {

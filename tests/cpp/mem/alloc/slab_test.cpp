@@ -91,7 +91,6 @@ TEST(Slab, UsesAllOfItsCapacityForAnySize) {
     }
     EXPECT_EQ(blocks.size(), (1U << 20) / size);
     for (void* block : blocks) slabs.deallocate(block, size);
-    slabs.trim();  // this thread's own magazines stay with their size otherwise
   }
 }
 
@@ -174,6 +173,19 @@ TEST(Slab, StatisticsAddUp) {
   EXPECT_EQ(stats.cached_bytes, 0U);
   EXPECT_EQ(stats.slab_bytes, 0U);
   EXPECT_EQ(stats.spare_slabs, 0U);
+  slabs.trim();
+  EXPECT_EQ(slabs.stats().exchanges, stats.exchanges);  // nothing was handed over since
+}
+
+TEST(Slab, WhatNeverReachesTheDepotIsNoExchange) {
+  SlabConfig config = small_slabs();
+  config.cached_bytes = 0;
+  SlabAllocator slabs(config);
+  std::vector<void*> blocks;
+  for (std::size_t i = 0; i < 4 * detail::magazine_cells; ++i) blocks.push_back(slabs.allocate(64));
+  for (void* block : blocks) slabs.deallocate(block);
+  slabs.trim();
+  EXPECT_EQ(slabs.stats().exchanges, 0U);
 }
 
 TEST(Slab, TrimGivesPagesBack) {
@@ -206,6 +218,16 @@ TEST(Slab, ReserveMakesRoomOnce) {
   EXPECT_GE(reserved, 1000U * 1024);
   for (int i = 0; i < 1000; ++i) slabs.allocate(1024);
   EXPECT_EQ(slabs.stats().slab_bytes, reserved);
+}
+
+TEST(Slab, AReservationThatFailsTakesNothing) {
+  SlabAllocator slabs(small_slabs(1 << 20));
+  slabs.deallocate(slabs.allocate(64));
+  EXPECT_THROW(slabs.reserve(16, (1 << 20) / 16), ResourceExhausted);  // the other size has a slab
+  EXPECT_THROW(slabs.reserve(16, SIZE_MAX), ResourceExhausted);
+  EXPECT_EQ(slabs.stats().slab_bytes, 65536U);
+  slabs.reserve(8192, 15 * 8);
+  EXPECT_EQ(slabs.stats().slab_bytes, 1U << 20);
 }
 
 TEST(Slab, ObjectsAreMadeAndDestroyed) {

@@ -82,7 +82,7 @@ void consume(SlabAllocator& slabs, Channel& in, std::size_t size) {
 
 TEST(SlabThreads, OneAllocatesAndAnotherFrees) {
   SlabConfig config = small_slabs();
-  config.cached_bytes = std::uint64_t{1} << 15;  // two magazines: the way to the slabs is taken too
+  config.cached_bytes = std::uint64_t{1} << 15;  // one magazine of 64 bytes: the way to the slabs is taken too
   SlabAllocator slabs(config);
   // Two pairs of the same size in opposite directions, and one of another.
   std::array<Channel, 3> channels;

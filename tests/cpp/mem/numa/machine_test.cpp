@@ -99,9 +99,38 @@ TEST_F(NumaMachine, MoreThanTheNodesHaveIsRefusedBeforeItIsTouched) {
   NumaAllocator allocator;
   const int node = some_node(allocator);
   const std::uint64_t all = node_memory(node).total;
-  EXPECT_THROW(allocator.allocate_on_node(all + (all >> 1), node), ResourceExhausted);
+  const std::uint64_t much = (all + (all >> 1)) / page * page;
+  EXPECT_THROW(allocator.allocate_on_node(much, node), ResourceExhausted);
+  // Also where the policy comes after the memory. Never touched, if all is well.
+  const NumaPolicy strict = NumaPolicy::bind({node});
+  const auto guest = GuestMemory::anonymous(much);
+  EXPECT_THROW(allocator.place(*guest, 0, much, strict, PlaceOptions{true}), ResourceExhausted);
+  if (much < std::uint64_t{1} << 37) {  // a migration looks at every page
+    const auto block = allocator.allocate_local(much, BlockOptions{HugePages::none, false});
+    block->migrate(strict);
+    EXPECT_THROW(block->populate(), ResourceExhausted);
+  }
   if (free_huge_pages(node, HugePages::size_2m) == 0) {
     EXPECT_THROW(allocator.allocate_on_node(std::uint64_t{1} << 21, node, {HugePages::size_2m, false}), VmError);
+  }
+}
+
+TEST_F(NumaMachine, ReplicasMayBeWrittenFromOneOfThem) {
+  NumaAllocator allocator;
+  const auto one = allocator.allocate_local(size);
+  const auto two = allocator.allocate_local(size);
+  const std::vector<std::byte*> copies = {one->data(), two->data()};
+  // As on a machine with a node more than this one may have.
+  ReplicatedBlock replicas(allocator.topology(), {some_node(allocator), 1 << 20}, {one, two});
+  for (std::size_t from = 0; from < 2; ++from) {
+    std::vector<std::byte> before(size);
+    for (std::size_t i = 0; i < size; ++i) before[i] = static_cast<std::byte>(i * 7 + i / 251 + from);
+    replicas.write(0, before.data(), size);
+    replicas.write(100, copies[from], size - 100);
+    for (const std::byte* copy : copies) {
+      EXPECT_EQ(std::memcmp(copy, before.data(), 100), 0);
+      EXPECT_EQ(std::memcmp(copy + 100, before.data(), size - 100), 0) << "from copy " << from;
+    }
   }
 }
 

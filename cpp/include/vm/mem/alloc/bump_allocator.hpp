@@ -67,8 +67,8 @@ class BumpAllocator {
   }
 
   BumpMarker mark() const noexcept { return BumpMarker(used()); }
-  /// Everything that was allocated since `marker` was made is gone. \throws InvalidConfig when a reset to an earlier
-  /// marker has made it meaningless.
+  /// Everything that was allocated since `marker` was made is gone. A reset to an earlier marker makes it meaningless.
+  /// \throws InvalidConfig where that shows, because less is in use; once as much is in use again, nobody notices.
   void reset(BumpMarker marker);
   /// Everything is gone.
   void reset() noexcept { rewind(BumpMarker(0)); }

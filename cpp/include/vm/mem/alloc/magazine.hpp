@@ -50,7 +50,7 @@ class alignas(64) ThreadStocks {
   std::array<std::atomic<void**>, class_count> loaded;  // the `top` of the magazine in use
   // The `top` of another one, so that a thread at a boundary does not exchange magazines at each call.
   std::array<std::atomic<void**>, class_count> spare;
-  std::atomic<std::uint64_t> exchanges{0};  // magazines that went to the heap or came from it
+  std::atomic<std::uint64_t> exchanges{0};  // magazines that went to the depot or came from it
 
  private:
   SlabHeap* heap_;

@@ -23,7 +23,7 @@ namespace vm::mem::alloc {
 template <class T>
 struct PoolHooks {
   std::function<std::unique_ptr<T>()> create;  ///< what it throws goes to who acquires
-  std::function<void(T&)> reset = nullptr;     ///< after a loan; when it throws the object is destroyed
+  std::function<void(T&)> reset = nullptr;     ///< after a loan; when it throws, or the clock, the object is destroyed
   std::function<bool(T&)> validate = nullptr;  ///< before a loan of an idle one; when not, the object is destroyed
   std::function<std::uint64_t()> now_ns = &steady_now_ns;
 };
@@ -148,6 +148,7 @@ struct ObjectPool<T>::State {
     while (true) {
       Nodes gone;
       Nodes mine;
+      bool room = true;
       {
         const std::lock_guard<std::mutex> lock(mutex);
         evict_aged(now, gone);
@@ -155,11 +156,15 @@ struct ObjectPool<T>::State {
           mine.splice(mine.end(), idle, std::prev(idle.end()));
         } else if (total < limits.max) {
           ++total;
-        } else {
+        } else if (gone.empty()) {
           ++stats.refused;
           return false;
+        } else {
+          room = false;
         }
       }
+      destroy(gone);
+      if (!room) continue;  // there is now, unless others were faster
       const bool reused = !mine.empty();
       if (reused ? !valid(mine) : !made(mine)) continue;
       const std::lock_guard<std::mutex> lock(mutex);
@@ -176,48 +181,53 @@ struct ObjectPool<T>::State {
   void put(typename Nodes::iterator node) {
     Nodes gone;
     Nodes mine;
+    std::uint64_t now = 0;
     {
       const std::lock_guard<std::mutex> lock(mutex);
       mine.splice(mine.end(), lent, node);
     }
     try {
       if (hooks.reset) hooks.reset(*mine.front().object);
+      now = hooks.now_ns();
     } catch (...) {
-      lose(&PoolStats::failed_resets);
+      lose(mine, &PoolStats::failed_resets);
       throw;
     }
-    const std::uint64_t now = hooks.now_ns();
     {
       const std::lock_guard<std::mutex> lock(mutex);
       mine.front().idle_since = now;
       idle.splice(idle.end(), mine);
       evict_aged(now, gone);
-      while (idle.size() > limits.max_idle && total > limits.min) drop_oldest(gone, &PoolStats::evicted_lru);
-      if (closed) gone.splice(gone.end(), idle);
+      while (idle.size() > limits.max_idle && may_drop()) drop_oldest(gone, &PoolStats::evicted_lru);
+      if (closed) drop_all(gone);
     }
     available.notify_one();
+    destroy(gone);
   }
 
   std::size_t evict() {
     Nodes gone;
     const std::uint64_t now = hooks.now_ns();
-    const std::lock_guard<std::mutex> lock(mutex);
-    evict_aged(now, gone);
-    return gone.size();
+    {
+      const std::lock_guard<std::mutex> lock(mutex);
+      evict_aged(now, gone);
+    }
+    return destroy(gone);
   }
   std::size_t clear() {
     Nodes gone;
     {
       const std::lock_guard<std::mutex> lock(mutex);
-      gone.splice(gone.end(), idle);
-      total -= gone.size();
+      drop_all(gone);
     }
-    return gone.size();
+    return destroy(gone);
   }
   void close() {
+    {
+      const std::lock_guard<std::mutex> lock(mutex);
+      closed = true;
+    }
     clear();
-    const std::lock_guard<std::mutex> lock(mutex);
-    closed = true;
   }
   bool wait_until(std::chrono::steady_clock::time_point end) {
     std::unique_lock<std::mutex> lock(mutex);
@@ -239,7 +249,7 @@ struct ObjectPool<T>::State {
     try {
       mine.push_back({hooks.create(), 0});
     } catch (...) {
-      lose(nullptr);
+      lose(mine, nullptr);
       throw;
     }
     return true;
@@ -248,14 +258,15 @@ struct ObjectPool<T>::State {
     try {
       if (!hooks.validate || hooks.validate(*mine.front().object)) return true;
     } catch (...) {
-      lose(&PoolStats::invalid);
+      lose(mine, &PoolStats::invalid);
       throw;
     }
-    lose(&PoolStats::invalid);
+    lose(mine, &PoolStats::invalid);
     return false;
   }
-  /// An object that nobody else sees is not there any more.
-  void lose(std::uint64_t PoolStats::*why) {
+  /// Destroys an object that nobody else sees, or gives up the place of one that was not made.
+  void lose(Nodes& mine, std::uint64_t PoolStats::*why) {
+    mine.clear();
     {
       const std::lock_guard<std::mutex> lock(mutex);
       --total;
@@ -263,23 +274,45 @@ struct ObjectPool<T>::State {
     }
     available.notify_one();
   }
-  // With the lock; what they take out is destroyed by the caller, after it.
+  /// Destroys what was dropped, without the lock. Only then is there room for others: `max` counts what exists.
+  std::size_t destroy(Nodes& gone) {
+    const std::size_t count = gone.size();
+    if (count == 0) return 0;
+    gone.clear();
+    {
+      const std::lock_guard<std::mutex> lock(mutex);
+      total -= count;
+      dropped -= count;
+    }
+    available.notify_all();
+    return count;
+  }
+  // With the lock; what they take out is for `destroy`, after it.
   void evict_aged(std::uint64_t now, Nodes& gone) {
     if (limits.max_idle_ns == UINT64_MAX) return;
-    while (!idle.empty() && total > limits.min && now - idle.front().idle_since > limits.max_idle_ns)
-      drop_oldest(gone, &PoolStats::evicted_age);
+    // Another thread may have put one back since this one looked at the clock.
+    const auto aged = [&](const Node& node) {
+      return now > node.idle_since && now - node.idle_since > limits.max_idle_ns;
+    };
+    while (!idle.empty() && may_drop() && aged(idle.front())) drop_oldest(gone, &PoolStats::evicted_age);
   }
+  bool may_drop() const { return total - dropped > limits.min; }
   void drop_oldest(Nodes& gone, std::uint64_t PoolStats::*why) {
     gone.splice(gone.end(), idle, idle.begin());
-    --total;
+    ++dropped;
     ++(stats.*why);
+  }
+  void drop_all(Nodes& gone) {
+    dropped += idle.size();
+    gone.splice(gone.end(), idle);
   }
 
   std::mutex mutex;
   std::condition_variable available;
   Nodes idle;  // the one used least recently first
   Nodes lent;
-  std::size_t total = 0;  // in existence, also those that are just being made
+  std::size_t total = 0;    // in existence, also those that are just being made or destroyed
+  std::size_t dropped = 0;  // of them those that are just being destroyed
   bool closed = false;
   PoolStats stats;
 };

@@ -10,7 +10,7 @@ namespace vm::mem::alloc {
 struct PoolLimits {
   /// Made at the start; eviction leaves at least so many in existence.
   std::size_t min = 0;
-  /// In existence at once, idle or on loan.
+  /// In existence at once: idle, on loan, or just being made or destroyed.
   std::size_t max = SIZE_MAX;
   /// Idle at once; of more, those that were used least recently are destroyed.
   std::size_t max_idle = SIZE_MAX;
@@ -30,7 +30,7 @@ struct PoolStats {
   std::uint64_t evicted_lru = 0;    ///< destroyed because more than max_idle were idle
   std::uint64_t evicted_age = 0;    ///< destroyed because they were idle for longer than max_idle_ns
   std::uint64_t invalid = 0;        ///< destroyed because `validate` said no, or threw
-  std::uint64_t failed_resets = 0;  ///< destroyed because `reset` threw
+  std::uint64_t failed_resets = 0;  ///< destroyed because `reset` threw, or the clock after it
   std::uint64_t idle = 0;
   std::uint64_t in_use = 0;  ///< on loan
   std::uint64_t peak_in_use = 0;

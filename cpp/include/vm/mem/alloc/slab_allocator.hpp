@@ -151,11 +151,11 @@ class SlabAllocator {
     return static_cast<std::uint64_t>(static_cast<const std::byte*>(address) - base_) < capacity_;
   }
   /// Has `count` free blocks of `size` bytes in their slab before anybody asks; their pages are touched when used.
-  /// \throws as allocate.
+  /// \throws as allocate; then it has taken nothing.
   void reserve(std::size_t size, std::size_t count);
   /// Gives back what nobody uses: the calling thread's magazines and those in the depot go to the slabs, and the pages
-  /// of empty slabs to the kernel. What other threads hold in magazines stays with them. Returns the bytes of the pages
-  /// given back.
+  /// of empty slabs to the kernel. What other threads hold in magazines stays with them. Returns the bytes of those
+  /// slabs, touched or not.
   std::uint64_t trim();
   /// With `Hardening`, looks at all canaries and at the whole quarantine now. \throws AccessViolation for the first
   /// damage found.

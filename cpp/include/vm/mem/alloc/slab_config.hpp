@@ -49,9 +49,9 @@ struct SlabConfig {
 struct SlabClassStats {
   std::size_t block_size = 0;  ///< bytes
   std::uint64_t slabs = 0;     ///< slabs cut into blocks of this size
-  std::uint64_t live = 0;      ///< blocks that the program has (and those in quarantine)
+  std::uint64_t live = 0;      ///< blocks that the program has (and those in quarantine, or damaged)
   std::uint64_t cached = 0;    ///< free blocks in magazines
-  std::uint64_t refills = 0;   ///< times that a magazine was filled from slabs
+  std::uint64_t refills = 0;   ///< times that a magazine was filled from slabs; never with Hardening::checks
   std::uint64_t returned = 0;  ///< blocks that went back to their slabs
 };
 

@@ -17,7 +17,8 @@ enum class Through : std::uint8_t {
 };
 
 /// What became of a request. A binding counts only when the kernel, asked what it holds for the first page, repeats it:
-/// hwloc returns success for a machine that is only described.
+/// hwloc returns success for a machine that is only described. Where nobody may ask (get_mempolicy is forbidden),
+/// mbind's own word has to do.
 struct Binding {
   std::string through;  ///< "hwloc 2.9.0" or "mbind"; empty when the kernel holds no such policy
   std::string refusal;  ///< why it does not, or why it holds only part of it (no home node); else empty

@@ -27,7 +27,8 @@ class ReplicatedBlock {
   /// The copy nearest to the CPU that the calling thread runs on; a look into a table.
   const std::shared_ptr<NumaBlock>& local() const noexcept;
 
-  /// Copies `size` bytes to `offset` of every copy. Throws OutOfRange, ClosedError; then nothing was written.
+  /// Copies `size` bytes, which may lie in one of the copies, to `offset` of every copy. Throws OutOfRange,
+  /// ClosedError; then nothing was written.
   void write(std::uint64_t offset, const void* source, std::uint64_t size);
   /// Makes the others equal to the copy on `node`. Throws OutOfRange, ClosedError.
   void synchronize(int node);
