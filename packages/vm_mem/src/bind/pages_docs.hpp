@@ -81,7 +81,8 @@ inline constexpr const char* close_block =
 inline constexpr const char* dual =
     "Memory for code made at run time: written through one address, run at another, no page with both rights.\n\n"
     "A memfd that nobody else can open, sealed so that the executable view can never be made writable. size: bytes, "
-    "zeros at first. Who runs the code keeps this object alive; close() takes the code away under it. Any thread may "
+    "zeros at first. Who runs the code keeps this object alive; close() takes the code away under it. A child of "
+    "fork has the executable view only: to it the code is sealed, and it sees what the parent writes. Any thread may "
     "call anything. Raises InvalidConfig, ResourceExhausted, NotSupported where shared memory may not be executable, "
     "PlatformError.";
 
