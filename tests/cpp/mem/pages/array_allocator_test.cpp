@@ -3,6 +3,7 @@
 #include "vm/mem/pages/array_allocator.hpp"
 
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -274,6 +275,31 @@ TEST(PageBlockConcurrency, EveryThreadProtectsPagesOfItsOwn) {
   }
   for (std::thread& thread : threads) thread.join();
   EXPECT_EQ(block.protection().ranges().size(), 1U);
+}
+
+TEST(PageBlockConcurrency, APrefaultOfPagesThatLoseTheirRightsIsAnError) {
+  constexpr int populate_write = 23;  // MADV_POPULATE_WRITE, younger than some C libraries
+  if (::madvise(nullptr, 0, populate_write) != 0) GTEST_SKIP() << "before Linux 5.14 nobody may do that";
+  PageOptions options;
+  options.huge_pages = HugePages::none;
+  PageBlock block(8 * mib, options);
+  std::atomic<bool> done{false};
+  std::thread other([&block, &done] {
+    while (!done) {
+      block.protect(0, 8 * mib, Access::read);
+      block.protect(0, 8 * mib, Access::read | Access::write);
+    }
+  });
+  for (int round = 0; round < 3000; ++round) {
+    try {
+      block.prefault(0, 8 * mib, 1);
+    } catch (const AccessViolation&) {
+    }
+  }
+  done = true;
+  other.join();
+  block.prefault();
+  EXPECT_EQ(block.resident(), 8 * mib);
 }
 
 TEST(PageBlockConcurrency, PrefaultingThreadsShareTheWork) {
