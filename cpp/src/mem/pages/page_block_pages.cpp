@@ -82,9 +82,13 @@ std::uint64_t PageBlock::whole_pages(std::uint64_t offset, std::uint64_t size, c
 
 void PageBlock::prefault(std::uint64_t offset, std::uint64_t size, unsigned threads) {
   if (threads > most_threads) throw InvalidConfig("threads is " + std::to_string(threads) + "; at most 1024");
+  check_prefault(offset, size);
   size = whole_pages(offset, size, "prefault");
-  protection_.require(offset, size, Access::write, "prefault");
   if (size != 0) prefault_pages(data_ + offset, size, threads);
+}
+
+void PageBlock::check_prefault(std::uint64_t offset, std::uint64_t size) const {
+  protection_.require(offset, whole_pages(offset, size, "prefault"), Access::write, "prefault");
 }
 
 void PageBlock::lock(LockMode mode) {

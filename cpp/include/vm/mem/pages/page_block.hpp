@@ -101,6 +101,8 @@ class PageBlock {
   /// ResourceExhausted, OutOfRange, InvalidConfig, PlatformError.
   void prefault(std::uint64_t offset, std::uint64_t size, unsigned threads = 0);
   void prefault() { prefault(0, capacity_); }
+  /// Throws what `prefault` throws for this range before it does anything; for callers who go piece by piece.
+  void check_prefault(std::uint64_t offset, std::uint64_t size) const;
 
   /// Keeps all pages in memory (mlock2); those without rights once they have some and are touched. Throws
   /// ResourceExhausted with the limit (RLIMIT_MEMLOCK), PlatformError.
