@@ -221,6 +221,19 @@ def test_pages_are_handled() -> None:
             block.purge(9 * PAGE)
 
 
+def test_a_prefault_that_is_refused_has_done_nothing() -> None:
+    size = 512 << 20
+    with allocate(size, huge_pages=None) as block:
+        with pytest.raises(OutOfRange):
+            block.prefault(0, 2**63)
+        with pytest.raises(InvalidConfig):
+            block.prefault(0, size - 1 - PAGE)
+        block.protect(size - PAGE, PAGE, Access.READ)
+        with pytest.raises(AccessViolation):
+            block.prefault()
+        assert block.resident == 0
+
+
 def test_ctrl_c_stops_a_long_prefault() -> None:
     block = allocate(512 * MIB)
     actions = [partial(_thread.interrupt_main), partial(block.prefault)]

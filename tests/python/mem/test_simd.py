@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import array
 import asyncio
+import ctypes
 import mmap
 import pickle
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,6 +63,36 @@ def test_other_exporters() -> None:
         assert numbers.tobytes() == memory[::-1]
 
 
+def test_exporters_that_tell_no_strides() -> None:
+    grid = np.arange(24, dtype=np.uint16).reshape(4, 6)
+    there = ((ctypes.c_uint16 * 3) * 4)()
+    memcpy_fast(there, grid[:, ::2])
+    assert [list(row) for row in there] == grid[:, ::2].tolist()
+    back = np.zeros((8, 3), np.uint16)
+    memcpy_fast(back[::2], there)
+    assert (back[::2] == grid[:, ::2]).all()
+    assert not back[1::2].any()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="classes cannot have the buffer protocol before Python 3.12")
+def test_an_exporter_that_changes_the_other_argument() -> None:
+    many = np.zeros(100_000_000, np.uint8)[::2]
+    reshaped = np.zeros(2048, np.uint8)[::2]
+    keep: list[npt.NDArray[np.uint8]] = []
+
+    class Exporter:
+        def __buffer__(self, flags: int) -> memoryview:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)
+                reshaped.shape = (2,) * 10
+            # One of these gets the place where the shape was.
+            keep.extend(np.empty(many.size, np.uint8) for _ in range(20))
+            return memoryview(many)
+
+    with pytest.raises(InvalidConfig, match="the destination has shape"):
+        memcpy_fast(reshaped, Exporter())
+
+
 def test_only_sizes_have_to_agree_when_both_are_contiguous() -> None:
     grid = np.arange(6, dtype=np.int32).reshape(2, 3)
     dst = np.zeros(3, np.complex64)
@@ -101,6 +133,8 @@ def test_what_is_refused() -> None:
         memcpy_fast(bytearray(1), b"a", thread=2)  # type: ignore[call-arg]
     with pytest.raises(InvalidConfig, match='"stream"'):
         memcpy_fast(bytearray(1), b"a", hint="flow")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="strategy is 5"):
+        memcpy_fast(bytearray(1), b"a", strategy=5)  # type: ignore[arg-type]
     with pytest.raises(InvalidConfig, match="threads is -1"):
         memcpy_fast(bytearray(1), b"a", threads=-1)
     with pytest.raises(InvalidConfig, match="a byte is 0 to 255"):

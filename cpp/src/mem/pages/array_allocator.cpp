@@ -96,16 +96,21 @@ std::uint64_t ArrayAllocator::total(Counter Counters::*counter) const noexcept {
 }
 
 ArrayAllocatorStats ArrayAllocator::stats() const noexcept {
+  // An array may come from one side and go on the other. When it does so between two looks, the sum is below 0.
+  const auto now = [this](Counter Counters::*counter) {
+    const std::uint64_t sum = total(counter);
+    return sum <= largest_sum ? sum : 0;
+  };
   ArrayAllocatorStats stats;
   stats.allocations = total(&Counters::allocations);
   stats.frees = total(&Counters::frees);
   stats.reallocations = total(&Counters::reallocations);
   stats.failures = failures_.load(relaxed);
   stats.reused = total(&Counters::reused);
-  stats.bytes_in_use = total(&Counters::in_use);
+  stats.bytes_in_use = now(&Counters::in_use);
   stats.peak_bytes = peak_.load(relaxed);
-  stats.mapped_bytes = total(&Counters::mapped);
-  stats.retained_bytes = total(&Counters::retained);
+  stats.mapped_bytes = now(&Counters::mapped);
+  stats.retained_bytes = now(&Counters::retained);
   return stats;
 }
 

@@ -20,6 +20,18 @@ constexpr auto relaxed = std::memory_order_relaxed;
 // keeping what was freed (DEFAULT_MMAP_THRESHOLD_MAX).
 constexpr std::uint64_t clear_by_hand = std::uint64_t{32} << 20;
 
+// What less than this asks for, any machine has.
+constexpr std::uint64_t much_memory = std::uint64_t{1} << 30;
+
+/// Whether the kernel would let malloc have so much. Mappings of arrays are not counted, because a part of each is
+/// never used, and that would also let through what exceeds all memory and swap ("obvious overcommits", Linux
+/// Documentation/mm/overcommit-accounting): the process would end at a touch instead.
+bool may_have(std::uint64_t size) noexcept {
+  if (size < much_memory) return true;
+  int code = 0;
+  return static_cast<bool>(map_pages(size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0, code));
+}
+
 constexpr std::uintptr_t class_bits = 0xFFF;
 static_assert(class_of(largest_array) < class_bits, "a size class fits beside the address of a page");
 
@@ -30,6 +42,9 @@ void* ArrayAllocator::place_large(std::uint64_t size, bool zeroed, Ledger ledger
   const unsigned size_class = class_of(size);
   std::byte* data = take_kept(size_class, ledger);
   if (data == nullptr) {
+    while (!may_have(size)) {
+      if (!evict_one(ledger)) return nullptr;
+    }
     data = map(size_class, ledger);
     if (data == nullptr) return nullptr;
   } else if (zeroed) {
@@ -111,6 +126,10 @@ void ArrayAllocator::keep_or_unmap(std::byte* data, unsigned size_class, Ledger 
     return static_cast<std::int64_t>(total(&Counters::retained)) > static_cast<std::int64_t>(limit);
   };
   while (over_limit() && evict_one(ledger)) {
+  }
+  if (over_limit()) {  // by what only the owner may take
+    ledger.add(&Counters::retained, 0 - size);
+    return unmap(data, size_class, ledger);
   }
   const std::uintptr_t value = reinterpret_cast<std::uintptr_t>(data) | size_class;
   if (ledger.owner()) {

@@ -36,13 +36,16 @@ UniqueFd make_file(std::uint64_t size) {
 
 }  // namespace
 
-DualMapping::DualMapping(std::uint64_t size) : size_(size) {
+DualMapping::DualMapping(std::uint64_t size) : size_(size), process_(::getpid()) {
   check_mapping_size(size, "memory for code");
   const std::uint64_t capacity = align_up(size, host_page_size());
   const UniqueFd fd = make_file(capacity);
   int code = 0;
   writable_ = map_pages(capacity, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0, code);
   if (!writable_) throw_no_memory(size, "memory for code", code);
+  // Shared memory stays shared: a child could change the code of its parent, even after that has sealed it.
+  if (::madvise(writable_.at(0), capacity, MADV_DONTFORK) != 0)
+    throw_system_error("cannot keep the writable view of code from children of fork", errno);
   // Before the executable view is made, which therefore can never become writable. Before Linux 5.1 it could, by
   // mprotect from this process; nothing here does that.
   if (::fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | seal_future_write | F_SEAL_SEAL) != 0 &&
@@ -58,9 +61,18 @@ DualMapping::DualMapping(std::uint64_t size) : size_(size) {
   if (!executable_) throw_no_memory(size, "memory for code", code);
 }
 
+bool DualMapping::in_child() const noexcept { return ::getpid() != process_; }
+
+void DualMapping::seal() noexcept {
+  // In a child somebody else may have memory where the view was.
+  if (in_child()) writable_.release();
+  writable_ = MappedPages();
+}
+
 void DualMapping::write(std::uint64_t offset, const void* code, std::uint64_t size) {
   require(offset, size, "write");
-  if (sealed()) throw AccessViolation("the code is sealed: its writable view is gone; make another mapping");
+  if (sealed())
+    throw AccessViolation("the code is sealed: its writable view is gone, or with the parent; make another mapping");
   if (size == 0) return;
   std::memcpy(writable_.at(offset), code, size);
   flush(offset, size);
@@ -71,7 +83,7 @@ void DualMapping::flush(std::uint64_t offset, std::uint64_t size) const {
   const auto clear = [size](std::byte* at) {
     __builtin___clear_cache(reinterpret_cast<char*>(at), reinterpret_cast<char*>(at) + size);
   };
-  if (writable_) clear(writable_.at(offset));  // data caches are cleaned by the address that wrote
+  if (!sealed()) clear(writable_.at(offset));  // data caches are cleaned by the address that wrote
   clear(executable_.at(offset));
 }
 

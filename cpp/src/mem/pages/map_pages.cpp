@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <string>
+#include <utility>
 
 #include "mem/pages/system_error.hpp"
 #include "vm/core/address.hpp"
@@ -61,12 +62,21 @@ MappedPages map_aligned(std::uint64_t lead, std::uint64_t size, std::uint64_t ta
   const auto begin = reinterpret_cast<std::uintptr_t>(all.at(0));
   const std::uint64_t before = align_up(begin + lead, alignment) - lead - begin;
   const std::uint64_t after = slack - before;
-  if ((before != 0 && ::munmap(all.at(0), before) != 0) ||
-      (after != 0 && ::munmap(all.at(before + wanted), after) != 0)) {
+  if (before != 0) {
+    if (::munmap(all.at(0), before) != 0) {
+      code = errno;
+      return {};
+    }
+    // At once: what is unmapped may be somebody else's from now on, and is not to be unmapped again.
+    MappedPages rest(all.at(before), wanted + after);
+    all.release();
+    all = std::move(rest);
+  }
+  if (after != 0 && ::munmap(all.at(wanted), after) != 0) {
     code = errno;
     return {};
   }
-  std::byte* const start = all.at(before);
+  std::byte* const start = all.at(0);
   all.release();
   return {start, wanted};
 }

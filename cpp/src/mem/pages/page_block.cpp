@@ -2,6 +2,7 @@
 #include "vm/mem/pages/page_block.hpp"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -118,6 +119,12 @@ PageBlock::PageBlock(Parts parts, std::uint64_t size, WxPolicy policy)
       refused_(std::move(parts.refused)),
       pages_(std::move(parts.pages)),
       data_(pages_.at(guard_)),
-      protection_(data_, capacity_, parts.page, policy, Access::read | Access::write) {}
+      protection_(data_, capacity_, parts.page, policy, Access::read | Access::write),
+      process_(::getpid()) {}
+
+PageBlock::~PageBlock() {
+  // What a child of fork does not have, somebody else may have mapped there since.
+  if (missing_in_children_.load(std::memory_order_relaxed) && ::getpid() != process_) pages_.release();
+}
 
 }  // namespace vm::mem

@@ -82,16 +82,26 @@ std::uint64_t PageBlock::whole_pages(std::uint64_t offset, std::uint64_t size, c
 
 void PageBlock::prefault(std::uint64_t offset, std::uint64_t size, unsigned threads) {
   if (threads > most_threads) throw InvalidConfig("threads is " + std::to_string(threads) + "; at most 1024");
+  check_prefault(offset, size);
   size = whole_pages(offset, size, "prefault");
-  protection_.require(offset, size, Access::write, "prefault");
   if (size != 0) prefault_pages(data_ + offset, size, threads);
 }
 
+void PageBlock::check_prefault(std::uint64_t offset, std::uint64_t size) const {
+  protection_.require(offset, whole_pages(offset, size, "prefault"), Access::write, "prefault");
+}
+
 void PageBlock::lock(LockMode mode) {
-  const unsigned flags = mode == LockMode::on_fault ? lock_on_fault : 0;
-  // By number, because the wrapper is younger than the system call.
-  if (::syscall(SYS_mlock2, data_, capacity_, flags) == 0) return;
-  const int code = errno;
+  int code = 0;
+  // Run by run: the kernel brings in no page without rights, and gives up at the first of them.
+  for (const RightsRange& run : protection_.ranges()) {
+    const unsigned flags = mode == LockMode::on_fault || run.access == Access::none ? lock_on_fault : 0;
+    // By number, because the wrapper is younger than the system call.
+    if (::syscall(SYS_mlock2, data_ + run.offset, run.size, flags) == 0) continue;
+    code = errno;
+    break;
+  }
+  if (code == 0) return;
   const std::string what = "cannot lock " + hex(capacity_) + " bytes";
   if (code == ENOMEM || code == EAGAIN || code == EPERM) {
     throw ResourceExhausted(what + ": the process may lock " + lock_limit() +
@@ -109,6 +119,8 @@ void PageBlock::unlock() {
 void PageBlock::advise(Advice advice, std::uint64_t offset, std::uint64_t size) {
   size = whole_pages(offset, size, "advise");
   const AdviceFacts& facts = facts_of(advice);
+  // First, so that no fork comes between. Relaxed: read by the destructor, before which all calls have ended.
+  if (advice == Advice::dont_fork) missing_in_children_.store(true, std::memory_order_relaxed);
   if (::madvise(data_ + offset, size, facts.number) == 0) return;
   const int code = errno;
   const std::string what = std::string("advice \"") + facts.name + "\" for " + hex(size) + " bytes";

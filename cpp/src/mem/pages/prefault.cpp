@@ -38,6 +38,12 @@ unsigned allowed_cpus() noexcept {
   return ::sched_getaffinity(0, sizeof set, &set) == 0 ? static_cast<unsigned>(CPU_COUNT(&set)) : 1;
 }
 
+/// The kernel looks at the advice first, and then finds that there is nothing to do.
+bool knows_populate_write() noexcept {
+  static const bool known = ::madvise(nullptr, 0, MADV_POPULATE_WRITE) == 0;
+  return known;
+}
+
 /// Takes steps of the range until none is left or one failed.
 class Prefault {
  public:
@@ -50,7 +56,9 @@ class Prefault {
       if (offset >= size_) return;
       const std::uint64_t count = std::min(step, size_ - offset);
       const int code = populate_write(data_ + offset, count);
-      if (code == EINVAL) {
+      // A kernel that knows the advice says the same of pages that another thread just made read-only: a touch of
+      // these would end the process.
+      if (code == EINVAL && !knows_populate_write()) {
         touch_pages(data_ + offset, count);
       } else if (code != 0) {
         code_.store(code, std::memory_order_relaxed);
@@ -103,6 +111,8 @@ void prefault_pages(std::byte* data, std::uint64_t size, unsigned threads) {
   for (std::thread& helper : helpers) helper.join();
   if (job.code() == 0) return;
   const std::string what = "cannot prefault " + hex(size) + " bytes";
+  if (job.code() == EINVAL)
+    throw AccessViolation(what + ": some are not writable any more; do not protect pages while they are prefaulted");
   if (job.code() == ENOMEM) throw ResourceExhausted(what + ": the system has no memory for them");
   throw_system_error(what, job.code());
 }

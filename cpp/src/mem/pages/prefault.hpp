@@ -17,7 +17,8 @@ void touch_pages(std::byte* data, std::uint64_t size) noexcept;
 unsigned prefault_threads(std::uint64_t size, unsigned cpus) noexcept;
 
 /// Puts a page under every byte of the range, which is page-aligned, by `threads` threads; 0: prefault_threads() for
-/// the CPUs that this thread may use. Throws ResourceExhausted, PlatformError.
+/// the CPUs that this thread may use. Throws AccessViolation where pages are not writable, ResourceExhausted,
+/// PlatformError.
 void prefault_pages(std::byte* data, std::uint64_t size, unsigned threads);
 
 }  // namespace vm::mem

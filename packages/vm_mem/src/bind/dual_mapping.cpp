@@ -51,6 +51,7 @@ void write_code(ClosableMapping& self, Unsigned offset, const py::object& code) 
   Py_buffer buffer;
   if (PyObject_GetBuffer(code.ptr(), &buffer, PyBUF_SIMPLE) != 0) throw py::error_already_set();
   const std::unique_ptr<Py_buffer, void (*)(Py_buffer*)> releaser(&buffer, PyBuffer_Release);
+  const py::gil_scoped_release release;  // the copy, and the lock that another copy may have
   self.use(
       [&](DualMapping& mapping) { mapping.write(offset.value, buffer.buf, static_cast<std::uint64_t>(buffer.len)); });
 }

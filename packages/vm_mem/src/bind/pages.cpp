@@ -79,6 +79,7 @@ void prefault(const BlockHandle& handle, Unsigned offset, const std::optional<Un
   const auto block = handle.get();
   PageBlock& pages = block->pages();
   const std::uint64_t bytes = size_or_rest(pages, offset, size);
+  pages.check_prefault(offset.value, bytes);
   const std::uint64_t step = std::max(signal_step, pages.page_size());
   for (std::uint64_t done = 0;; done += step) {
     const bool last = bytes - done <= step;

@@ -24,7 +24,9 @@ inline constexpr const char* block =
     "vm_mem.pages.allocate makes one and explains the options. It is a buffer of `size` bytes (memoryview(block), "
     "np.frombuffer), and array() gives a NumPy array; both keep the pages, also after close(). Ranges are bytes from "
     "the start; what works on pages wants whole ones (page_size), or a range that ends where the block does. Methods "
-    "may be called from any thread. A child of fork has a copy, without locks.";
+    "may be called from any thread. A child of fork has a copy, without locks; after Advice.DONT_FORK it has not, and "
+    "there a touch of the block ends the process. Fork while no other thread is in protect(): the child would wait for "
+    "it.";
 
 inline constexpr const char* array =
     "The bytes as a one-dimensional array of dtype, shared, not copied; size has to be a multiple of its itemsize.\n\n"
@@ -39,6 +41,7 @@ inline constexpr const char* prefault =
 
 inline constexpr const char* lock =
     "Keep the pages in memory (mlock2): all of them now, or with on_fault each when it is first touched.\n\n"
+    "Pages without rights are locked once they have some and are touched. "
     "Raises ResourceExhausted with the limit that is in force (RLIMIT_MEMLOCK), PlatformError.";
 
 inline constexpr const char* advise =
@@ -81,7 +84,8 @@ inline constexpr const char* close_block =
 inline constexpr const char* dual =
     "Memory for code made at run time: written through one address, run at another, no page with both rights.\n\n"
     "A memfd that nobody else can open, sealed so that the executable view can never be made writable. size: bytes, "
-    "zeros at first. Who runs the code keeps this object alive; close() takes the code away under it. Any thread may "
+    "zeros at first. Who runs the code keeps this object alive; close() takes the code away under it. A child of "
+    "fork has the executable view only: to it the code is sealed, and it sees what the parent writes. Any thread may "
     "call anything. Raises InvalidConfig, ResourceExhausted, NotSupported where shared memory may not be executable, "
     "PlatformError.";
 

@@ -74,7 +74,8 @@ void copy_elements(const ArgumentMemory& dst, const ArgumentMemory& src, const C
 }
 
 void copy_memory(PyObject* to, PyObject* from, const CopyArguments& how, bool may_overlap) {
-  const ArgumentMemory dst(to, true, "the destination"), src(from, false, "the source");
+  const TwoMemories both(to, true, "the destination", from, "the source");
+  const ArgumentMemory &dst = both.first(), &src = both.second();
   if (!dst.contiguous() || !src.contiguous()) return copy_elements(dst, src, how, may_overlap);
   require_equal_sizes(dst.size(), src.size());
   const bool overlapping = overlap(dst.data(), src.data(), dst.size());
@@ -131,7 +132,8 @@ struct Difference {
 
 Difference compare(Arguments args, Py_ssize_t count, const char* function) {
   require_two(function, count, "what to compare");
-  const ArgumentMemory a(args[0], false, "the first argument"), b(args[1], false, "the second argument");
+  const TwoMemories both(args[0], false, "the first argument", args[1], "the second argument");
+  const ArgumentMemory &a = both.first(), &b = both.second();
   a.require_contiguous();
   b.require_contiguous();
   const std::size_t common = std::min(a.size(), b.size());
@@ -161,7 +163,8 @@ void copy_addresses(Unsigned dst, Unsigned src, Unsigned size) {
 }
 
 void copy_optimized(const py::object& to, const py::object& from, Unsigned size, const MemcpyStrategy& strategy) {
-  const ArgumentMemory dst(to.ptr(), true, "the destination"), src(from.ptr(), false, "the source");
+  const TwoMemories both(to.ptr(), true, "the destination", from.ptr(), "the source");
+  const ArgumentMemory &dst = both.first(), &src = both.second();
   dst.require_contiguous();
   src.require_contiguous();
   const auto bytes = static_cast<std::size_t>(size.value);

@@ -90,11 +90,27 @@ void ArgumentMemory::require_writable(bool writable, bool is) const {
     throw vm::AccessViolation(std::string(role_) + " is read-only memory; give a bytearray, a writable array or view");
 }
 
+std::vector<std::ptrdiff_t> ArgumentMemory::strides() const {
+  if (strides_ != nullptr) return {strides_, strides_ + axes_};
+  std::vector<std::ptrdiff_t> strides(static_cast<std::size_t>(axes_));
+  auto distance = static_cast<std::ptrdiff_t>(item_);
+  for (std::size_t axis = strides.size(); axis-- > 0; distance *= shape_[axis]) strides[axis] = distance;
+  return strides;
+}
+
 void ArgumentMemory::require_contiguous() const {
   if (!contiguous_)
     throw vm::InvalidConfig(std::string(role_) +
                             " has elements that do not lie side by side; memcpy_fast and "
                             "memmove_fast take such arrays");
+}
+
+TwoMemories::TwoMemories(PyObject* first, bool writable, const char* first_role, PyObject* second,
+                         const char* second_role) {
+  const bool second_is_first = is_array(first);
+  if (second_is_first) second_.emplace(second, false, second_role);
+  first_.emplace(first, writable, first_role);
+  if (!second_is_first) second_.emplace(second, false, second_role);
 }
 
 bool find_bytes(PyObject* object, bool writable, void*& data, std::size_t& size) noexcept {

@@ -5,6 +5,7 @@
 #include <pybind11/pybind11.h>
 
 #include <cstddef>
+#include <optional>
 #include <vector>
 
 #include "vm/mem/simd/strided.hpp"
@@ -24,7 +25,7 @@ class ArgumentMemory {
   std::size_t item() const noexcept { return item_; }  ///< bytes of one
   bool contiguous() const noexcept { return contiguous_; }
   std::vector<std::size_t> shape() const { return {shape_, shape_ + axes_}; }
-  std::vector<std::ptrdiff_t> strides() const { return {strides_, strides_ + axes_}; }
+  std::vector<std::ptrdiff_t> strides() const;
   /// Raises InvalidConfig unless the elements lie side by side in the order of C.
   void require_contiguous() const;
 
@@ -40,9 +41,21 @@ class ArgumentMemory {
   bool contiguous_ = false;
   int axes_ = 0;
   const pybind11::ssize_t* shape_ = nullptr;
-  const pybind11::ssize_t* strides_ = nullptr;
-  pybind11::object array_;  // the array that owns shape and strides
-  Py_buffer view_{};        // or the view that does
+  const pybind11::ssize_t* strides_ = nullptr;  // null: contiguous (ctypes leaves them out, whatever it is asked)
+  pybind11::object array_;                      // the array that owns shape and strides
+  Py_buffer view_{};                            // or the view that does
+};
+
+/// The memory of two arguments. Asking for a buffer may run Python code (PEP 688), and nothing keeps that from giving
+/// an array another shape; so an array is looked at last.
+class TwoMemories {
+ public:
+  TwoMemories(PyObject* first, bool writable, const char* first_role, PyObject* second, const char* second_role);
+  const ArgumentMemory& first() const noexcept { return *first_; }
+  const ArgumentMemory& second() const noexcept { return *second_; }
+
+ private:
+  std::optional<ArgumentMemory> first_, second_;
 };
 
 /// The bytes of a `bytes`, `bytearray`, memoryview of bytes or simple contiguous array, found without a view of it:

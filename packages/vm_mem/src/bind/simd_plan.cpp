@@ -142,7 +142,10 @@ void CopyArguments::set(PyObject* keyword, PyObject* value, const char* function
   } else if (PyUnicode_CompareWithASCIIString(keyword, "hint") == 0) {
     options.streaming = streaming_from(value);
   } else if (PyUnicode_CompareWithASCIIString(keyword, "strategy") == 0) {
-    if (value != Py_None) strategy = &py::handle(value).cast<const MemcpyStrategy&>();
+    if (value == Py_None) return;
+    if (!py::isinstance<MemcpyStrategy>(value))
+      throw py::type_error("strategy is " + py::repr(value).cast<std::string>() + "; it is a MemcpyStrategy or None");
+    strategy = &py::handle(value).cast<const MemcpyStrategy&>();
   } else {
     throw py::type_error(std::string(function) + "() got an unexpected keyword argument " +
                          py::repr(keyword).cast<std::string>());

@@ -79,8 +79,9 @@ def numpy_allocator(
 
     ``alignment``: of every array's first byte, a power of two from 16 to 2 MiB. ``huge_pages``: arrays from 1 MiB on
     begin at a multiple of 2 MiB and use transparent huge pages where the kernel can; one may occupy up to 2 MiB more
-    than it needs. ``retain``: bytes of freed arrays from 1 MiB on whose pages stay for the next arrays, until the block
-    ends. ``measure(array)`` says what an array really lies on.
+    than it needs, up to a quarter more on pages that a freed array had, and up to twice as much when it was made
+    smaller (``ndarray.resize``). ``retain``: bytes of freed arrays from 1 MiB on whose pages stay for the next arrays,
+    until the block ends. ``measure(array)`` says what an array really lies on.
 
     ``node``: the pages of arrays from 1 MiB on are wanted on this NUMA node; others serve when it is full, since pages
     come when they are touched, and without a page the process would end. ``vm_mem.numa.placement(array)`` says where

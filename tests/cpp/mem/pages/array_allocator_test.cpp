@@ -3,6 +3,7 @@
 #include "vm/mem/pages/array_allocator.hpp"
 
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -10,6 +11,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstring>
+#include <fstream>
 #include <random>
 #include <thread>
 #include <vector>
@@ -171,6 +173,12 @@ TEST(ArrayAllocator, TheLimitOnWhatIsKeptHolds) {
   EXPECT_EQ(many.stats().retained_bytes, 8 * mib);  // those of this thread, until it frees another one
   many.free(many.allocate(2 * mib));
   EXPECT_EQ(many.stats().retained_bytes, 0U);
+  ArrayAllocator two(options(64, false, 8 * mib));  // what this thread keeps leaves no room for another's
+  void* const mine = two.allocate(8 * mib);
+  void* const other = two.allocate(8 * mib);
+  two.free(mine);
+  std::thread([&two, other] { two.free(other); }).join();
+  EXPECT_EQ(two.stats().retained_bytes, 8 * mib);
   ArrayAllocator none(options(64, false, 0));
   none.free(none.allocate(mib));
   EXPECT_EQ(none.stats().mapped_bytes, 0U);
@@ -196,6 +204,20 @@ TEST(ArrayAllocator, WhatCannotBeIsNull) {
   void* const fresh = allocator.reallocate(nullptr, 5);
   EXPECT_NE(fresh, nullptr);
   allocator.free(fresh);
+}
+
+TEST(ArrayAllocator, MoreThanThereIsIsNull) {
+  std::ifstream file("/proc/sys/vm/overcommit_memory");
+  if (file.get() == '1') GTEST_SKIP() << "this system lets everybody have more memory than there is";
+  ArrayAllocator allocator;
+  allocator.free(allocator.allocate(mib));
+  const std::uint64_t far_too_much = std::uint64_t{1} << 45;
+  EXPECT_EQ(allocator.allocate(far_too_much), nullptr);
+  EXPECT_EQ(allocator.allocate_zeroed(far_too_much, 1), nullptr);
+  void* const array = allocator.allocate(mib);
+  EXPECT_EQ(allocator.reallocate(array, far_too_much), nullptr);
+  EXPECT_EQ(allocator.stats().failures, 3U);
+  allocator.free(array);
 }
 
 TEST(ArrayAllocatorConcurrency, ThreadsShareOneAndFreeEachOthersArrays) {
@@ -253,6 +275,31 @@ TEST(PageBlockConcurrency, EveryThreadProtectsPagesOfItsOwn) {
   }
   for (std::thread& thread : threads) thread.join();
   EXPECT_EQ(block.protection().ranges().size(), 1U);
+}
+
+TEST(PageBlockConcurrency, APrefaultOfPagesThatLoseTheirRightsIsAnError) {
+  constexpr int populate_write = 23;  // MADV_POPULATE_WRITE, younger than some C libraries
+  if (::madvise(nullptr, 0, populate_write) != 0) GTEST_SKIP() << "before Linux 5.14 nobody may do that";
+  PageOptions options;
+  options.huge_pages = HugePages::none;
+  PageBlock block(8 * mib, options);
+  std::atomic<bool> done{false};
+  std::thread other([&block, &done] {
+    while (!done) {
+      block.protect(0, 8 * mib, Access::read);
+      block.protect(0, 8 * mib, Access::read | Access::write);
+    }
+  });
+  for (int round = 0; round < 3000; ++round) {
+    try {
+      block.prefault(0, 8 * mib, 1);
+    } catch (const AccessViolation&) {
+    }
+  }
+  done = true;
+  other.join();
+  block.prefault();
+  EXPECT_EQ(block.resident(), 8 * mib);
 }
 
 TEST(PageBlockConcurrency, PrefaultingThreadsShareTheWork) {

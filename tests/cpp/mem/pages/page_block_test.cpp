@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cstring>
 #include <fstream>
+#include <memory>
 #include <string>
 
 #include "mem/pages/page_map.hpp"
@@ -64,6 +65,37 @@ TEST(PageBlock, AlignmentGuardsAndZeros) {
       }
     }
   }
+}
+
+TEST(PageBlock, AllThatCanBeIsLockedAroundPagesWithoutRights) {
+  PageBlock block(8 * page, with(HugePages::none));
+  block.protect(3 * page, page, Access::none);
+  block.lock();
+  EXPECT_EQ(block.resident(), 7 * page);
+  EXPECT_EQ(block.census().locked, 8 * page);
+  block.protect(3 * page, page, Access::read | Access::write);
+  block.data()[3 * page] = std::byte{1};
+  EXPECT_EQ(block.resident(), 8 * page);
+  block.unlock();
+  EXPECT_EQ(block.census().locked, 0U);
+}
+
+TEST(PageBlock, AChildWithoutThePagesUnmapsNobodyElses) {
+  auto block = std::make_unique<PageBlock>(page, with(HugePages::none));
+  block->advise(Advice::dont_fork);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    std::byte* const place = block->data();
+    void* const others = ::mmap(place, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    block.reset();
+    ::_exit(others == place && rights_of(place) == "rw-p" ? 0 : 1);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+  const std::byte* const place = block->data();
+  block.reset();
+  EXPECT_EQ(rights_of(place), "");
 }
 
 TEST(PageBlock, ATouchOfAGuardKills) {

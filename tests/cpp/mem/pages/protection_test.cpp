@@ -221,6 +221,35 @@ TEST(DualMapping, TheExecutableViewStaysWhatItIs) {
   EXPECT_EQ(rights_of(code.executable()), "r-xs");
 }
 
+TEST(DualMapping, AChildCannotChangeTheCode) {
+  DualMapping code(page);
+  const unsigned char before = 1, after = 2;
+  code.write(0, &before, 1);
+  std::byte* const writable = code.writable();
+  EXPECT_EQ(signal_of_reading(writable), SIGSEGV);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    bool right = code.sealed() && code.writable() == nullptr && *code.executable() == std::byte{1};
+    try {
+      code.write(0, &after, 1);
+      right = false;
+    } catch (const AccessViolation&) {
+    }
+    code.flush(0, page);
+    // What is mapped there later is not the code's.
+    void* const others = ::mmap(writable, page, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    code.seal();
+    ::_exit(right && others == writable && rights_of(writable) == "r--p" ? 0 : 1);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+  EXPECT_EQ(*code.executable(), std::byte{1});
+  EXPECT_FALSE(code.sealed());
+  code.write(0, &after, 1);
+  EXPECT_EQ(*code.executable(), std::byte{2});
+}
+
 TEST(DualMapping, RangesAreChecked) {
   DualMapping code(page);
   const char byte = 0;

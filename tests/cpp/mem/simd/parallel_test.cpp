@@ -4,6 +4,10 @@
 
 #include <gtest/gtest.h>
 
+#if defined(__linux__)
+#include <sched.h>
+#endif
+
 #include <thread>
 #include <vector>
 
@@ -56,6 +60,26 @@ TEST(Parallel, NoThreadHasTooLittleToDo) {
   plan.thread_bytes = CopyPlan::never;
   EXPECT_EQ(copy_threads(1'000'000, {8, false}, plan), 1U);
 }
+
+#if defined(__linux__)
+TEST(Parallel, NoThreadsForProcessorsThatTheCallerMayNotUse) {
+  CopyPlan plan;
+  plan.thread_bytes = 1;
+  unsigned threads = 0;
+  std::thread([&] {  // whose affinity goes with it
+    cpu_set_t all, one;
+    ASSERT_EQ(sched_getaffinity(0, sizeof all, &all), 0);
+    EXPECT_EQ(copy_threads(1'000'000, {0, false}, plan), static_cast<unsigned>(CPU_COUNT(&all)));
+    CPU_ZERO(&one);
+    for (unsigned cpu = 0; CPU_COUNT(&one) == 0; ++cpu)
+      if (CPU_ISSET(cpu, &all)) CPU_SET(cpu, &one);
+    ASSERT_EQ(sched_setaffinity(0, sizeof one, &one), 0);
+    threads = copy_threads(1'000'000, {0, false}, plan);
+  })
+      .join();
+  EXPECT_EQ(threads, 1U);
+}
+#endif
 
 }  // namespace
 }  // namespace vm::mem::simd

@@ -15,7 +15,8 @@ struct ArrayAllocatorOptions {
   /// Of every array: a power of two from 16 to 2 MiB.
   std::uint64_t alignment = 64;
   /// Whether arrays from 1 MiB on lie on transparent huge pages where the kernel can. Then they begin at a multiple of
-  /// 2 MiB, and one may occupy up to 2 MiB more than it needs.
+  /// 2 MiB, and one may occupy up to 2 MiB more than it needs; on pages that a freed array had a quarter more, and
+  /// after `reallocate` to less twice as much.
   bool huge_pages = true;
   /// Bytes of freed arrays from 1 MiB on that stay mapped for the next ones; 0 keeps nothing. Threads that free at the
   /// same moment may exceed it by what they free.
@@ -25,13 +26,14 @@ struct ArrayAllocatorOptions {
   std::function<int(void* start, std::uint64_t size)> place;
 };
 
-/// Counts since the allocator was made; sizes in bytes as they were asked for, unless it says otherwise.
+/// Counts since the allocator was made; sizes in bytes as they were asked for, unless it says otherwise. What is read
+/// while other threads allocate is of no single moment.
 struct ArrayAllocatorStats {
   std::uint64_t allocations = 0;
   std::uint64_t frees = 0;
   std::uint64_t reallocations = 0;
   std::uint64_t failures = 0;        ///< requests that the system had no memory for
-  std::uint64_t reused = 0;          ///< allocations that got pages which another array had before
+  std::uint64_t reused = 0;          ///< times that pages which another array had before served an (re)allocation
   std::uint64_t bytes_in_use = 0;    ///< now
   std::uint64_t peak_bytes = 0;      ///< most in use at once
   std::uint64_t mapped_bytes = 0;    ///< now mapped for arrays from 1 MiB on, in use or kept
@@ -49,7 +51,7 @@ class ArrayAllocator {
   ArrayAllocator& operator=(const ArrayAllocator&) = delete;
   ~ArrayAllocator();
 
-  /// nullptr when the system has no memory; 0 bytes are 1.
+  /// nullptr when the system has no memory, or never had so much; 0 bytes are 1.
   void* allocate(std::uint64_t size) noexcept;
   /// count * size bytes of zeros; nullptr also when that does not fit 64 bits.
   void* allocate_zeroed(std::uint64_t count, std::uint64_t size) noexcept;

@@ -3,6 +3,7 @@
 /// Whole pages of private memory for one owner: aligned, on huge pages where there are any, between guard pages, and
 /// handled page by page: prefaulted, locked, advised, given back, protected. The kernel is asked what became of it.
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -65,7 +66,9 @@ enum class PurgeMode : std::uint8_t {
 
 /// Anonymous memory, zeros at first, unmapped by the destructor. Ranges are [offset, offset + size) in bytes; what
 /// works on pages wants both to be multiples of `page_size()`, or to end at the end of the block. Methods may be called
-/// from any thread; the bytes are ordinary memory. A child of fork has a copy, without locks.
+/// from any thread; the bytes are ordinary memory. A child of fork has a copy, without locks; after Advice::dont_fork
+/// it has not, and there the block may only be destroyed. Fork while no other thread is in a method: what it has locked
+/// stays locked in the child.
 class PageBlock {
  public:
   /// Throws InvalidConfig; ResourceExhausted and NotSupported with the reason when memory or the kind of page that was
@@ -73,6 +76,7 @@ class PageBlock {
   explicit PageBlock(std::uint64_t size, const PageOptions& options = {});
   PageBlock(const PageBlock&) = delete;
   PageBlock& operator=(const PageBlock&) = delete;
+  ~PageBlock();
 
   std::byte* data() const noexcept { return data_; }
   /// Bytes that were asked for.
@@ -92,12 +96,16 @@ class PageBlock {
   const std::string& refused() const noexcept { return refused_; }
 
   /// Puts a page under every byte, by `threads` threads at once; 0: as many as this thread may use CPUs, one per 16 MiB
-  /// at most. Linux 5.14 does it without touching memory (MADV_POPULATE_WRITE), else pages are touched. Throws
-  /// AccessViolation where pages are not writable, ResourceExhausted, OutOfRange, InvalidConfig, PlatformError.
+  /// at most. Linux 5.14 does it without touching memory (MADV_POPULATE_WRITE), else pages are touched, and
+  /// nobody may take the right to write from them meanwhile. Throws AccessViolation where pages are not writable,
+  /// ResourceExhausted, OutOfRange, InvalidConfig, PlatformError.
   void prefault(std::uint64_t offset, std::uint64_t size, unsigned threads = 0);
   void prefault() { prefault(0, capacity_); }
+  /// Throws what `prefault` throws for this range before it does anything; for callers who go piece by piece.
+  void check_prefault(std::uint64_t offset, std::uint64_t size) const;
 
-  /// Keeps all pages in memory (mlock2). Throws ResourceExhausted with the limit (RLIMIT_MEMLOCK), PlatformError.
+  /// Keeps all pages in memory (mlock2); those without rights once they have some and are touched. Throws
+  /// ResourceExhausted with the limit (RLIMIT_MEMLOCK), PlatformError.
   void lock(LockMode mode = LockMode::now);
   void unlock();
 
@@ -134,6 +142,8 @@ class PageBlock {
   MappedPages pages_;
   std::byte* data_;
   Protection protection_;
+  int process_;  // that mapped the pages
+  std::atomic<bool> missing_in_children_{false};
 };
 
 }  // namespace vm::mem
