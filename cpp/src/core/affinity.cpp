@@ -1,10 +1,14 @@
 #include "core/affinity.hpp"
 
+#include <algorithm>
+#include <cstddef>
+#include <exception>
+#include <thread>
+
 #if defined(__linux__)
 #include <sched.h>
 
 #include <cerrno>
-#include <cstddef>
 #include <memory>
 #endif
 
@@ -39,5 +43,14 @@ std::vector<int> allowed_cpus() {
 std::vector<int> allowed_cpus() { return {}; }
 
 #endif
+
+unsigned useful_threads() noexcept {
+  try {
+    if (const std::size_t cpus = allowed_cpus().size(); cpus != 0) return static_cast<unsigned>(cpus);
+  } catch (const std::exception&) {
+    // No memory for the list.
+  }
+  return std::max(1U, std::thread::hardware_concurrency());
+}
 
 }  // namespace vm

@@ -10,4 +10,8 @@ namespace vm {
 /// empty where the system does not say.
 std::vector<int> allowed_cpus();
 
+/// How many threads can run at once: as many as those CPUs, or as the standard library says where the system does not;
+/// at least 1.
+unsigned useful_threads() noexcept;
+
 }  // namespace vm

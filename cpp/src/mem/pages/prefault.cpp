@@ -1,6 +1,5 @@
 #include "mem/pages/prefault.hpp"
 
-#include <sched.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -11,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "core/affinity.hpp"
 #include "mem/pages/system_error.hpp"
 #include "vm/core/address.hpp"
 #include "vm/core/error.hpp"
@@ -32,11 +32,6 @@ constexpr std::uint64_t step = std::uint64_t{2} << 20;
 constexpr std::uint64_t thread_share = std::uint64_t{16} << 20;
 // Clearing pages is limited by the memory's bandwidth, which a handful of processors reach.
 constexpr unsigned most_useful = 16;
-
-unsigned allowed_cpus() noexcept {
-  cpu_set_t set;
-  return ::sched_getaffinity(0, sizeof set, &set) == 0 ? static_cast<unsigned>(CPU_COUNT(&set)) : 1;
-}
 
 /// The kernel looks at the advice first, and then finds that there is nothing to do.
 bool knows_populate_write() noexcept {
@@ -98,7 +93,7 @@ unsigned prefault_threads(std::uint64_t size, unsigned cpus) noexcept {
 }
 
 void prefault_pages(std::byte* data, std::uint64_t size, unsigned threads) {
-  if (threads == 0) threads = prefault_threads(size, allowed_cpus());
+  if (threads == 0) threads = prefault_threads(size, useful_threads());
   Prefault job(data, size);
   std::vector<std::thread> helpers;
   helpers.reserve(threads - 1);

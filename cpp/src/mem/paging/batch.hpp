@@ -10,6 +10,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "core/affinity.hpp"
 #include "mem/paging/batch_plan.hpp"
 #include "mem/paging/leaf_kernel.hpp"
 #include "vm/mem/paging/walker.hpp"
@@ -296,7 +297,7 @@ void translate_batch(const Format& format, const RegionTable& memory, const std:
                      std::uint64_t* paddr, PackedInfo* info, const BatchRequest& request, bool update) {
   const bool usable = format.leaf_filter(request.access, request.privilege, update).usable;
   const BatchPlan plan = plan_batch(batch_geometry<Format>(), usable, vaddr, count, request.engine);
-  const std::size_t wanted = request.threads != 0 ? request.threads : std::max(1U, std::thread::hardware_concurrency());
+  const std::size_t wanted = request.threads != 0 ? request.threads : useful_threads();
   const std::size_t threads = std::clamp<std::size_t>(count / least_thread_share, 1, wanted);
 
   std::atomic<bool> stop{false};

@@ -1,12 +1,9 @@
 #include "vm/mem/simd/parallel.hpp"
 
-#if defined(__linux__)
-#include <sched.h>
-#endif
-
 #include <algorithm>
 #include <cstdint>
 
+#include "core/affinity.hpp"
 #include "mem/simd/shares.hpp"
 
 namespace vm::mem::simd {
@@ -16,20 +13,11 @@ namespace {
 // one.
 constexpr std::size_t page = 4096;
 
-/// A process that is confined to some processors gains nothing from threads for the others.
-unsigned allowed_cpus() noexcept {
-#if defined(__linux__)
-  cpu_set_t set;
-  if (::sched_getaffinity(0, sizeof set, &set) == 0) return static_cast<unsigned>(std::max(CPU_COUNT(&set), 1));
-#endif
-  return std::max(1U, std::thread::hardware_concurrency());
-}
-
 }  // namespace
 
 unsigned copy_threads(std::size_t size, const CopyOptions& options, const CopyPlan& plan) noexcept {
   if (options.threads == 1) return 1;
-  const std::size_t wanted = options.threads != 0 ? options.threads : allowed_cpus();
+  const std::size_t wanted = options.threads != 0 ? options.threads : useful_threads();
   const std::size_t useful = size / std::max<std::size_t>(plan.thread_bytes, 1);
   return static_cast<unsigned>(std::clamp<std::size_t>(useful, 1, wanted));
 }

@@ -38,7 +38,7 @@ struct BatchRequest {
   Access access = Access::read;
   Privilege privilege = Privilege::supervisor;
   Engine engine = Engine::automatic;
-  unsigned threads = 1;  ///< at most; 0: one per CPU
+  unsigned threads = 1;  ///< at most; 0: one per CPU that the caller may use
   /// Asked every few milliseconds by the calling thread; false ends the call early with the rest unanswered.
   std::function<bool()> keep_going;
   /// Asked before the tables, unless null; only when the whole batch is done by the calling thread.
