@@ -293,6 +293,41 @@ def test_reconfigure(mmu: Mmu) -> None:
         mmu.reconfigure(tlb=TlbConfig(l1_ways=3))
 
 
+@pytest.mark.parametrize("rebuild", ["reconfigure", "switch_to"])
+def test_nothing_is_rebuilt_under_a_call_of_another_thread(mmu: Mmu, rebuild: str) -> None:
+    inside, go_on = threading.Event(), threading.Event()
+
+    def wait(_: int, __: int) -> int:
+        inside.set()
+        assert go_on.wait(60)
+        return 0
+
+    mmu.mmio.add(1 << 32, MIB, read=wait)
+    mmu.map(0x40000000, 1 << 32, MIB)
+    mmu.map_page(0x7000, 0x5000)
+
+    def change() -> None:
+        if rebuild == "reconfigure":
+            mmu.reconfigure(tlb=TlbConfig(l1_size=32, l2_size=0, l3_size=0))
+        else:
+            mmu.switch_to(X86(levels=4, root=0x1000), asid=1)
+
+    reader = threading.Thread(target=mmu.read, args=(0x40000000, 1 << 16))  # long enough to release the GIL
+    reader.start()
+    try:
+        assert inside.wait(60)
+        tlb = mmu.tlb
+        with pytest.raises(VmError, match="under way"):
+            change()
+        assert (mmu.tlb is tlb, mmu.asid) == (True, 0)
+        assert mmu.translate(0x7000 + np.arange(5000) % 4096).fault_count == 0
+    finally:
+        go_on.set()
+        reader.join()
+    change()
+    assert mmu.translate(0x7000).paddr == 0x5000
+
+
 def test_threads_share_one(mmu: Mmu) -> None:
     mmu.map(0x40000000, 0x100000, 64 * 4096, page_size=4096)
     failures: list[BaseException] = []

@@ -2,6 +2,7 @@
 /// \file
 /// `Mmu`: guest memory through virtual addresses, with everything a processor keeps between an address and a byte.
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -63,6 +64,20 @@ struct MmuStats {
 /// `reconfigure` must be alone.
 class Mmu {
  public:
+  /// A call that `switch_to` and `reconfigure` must not meet: while one exists they throw VmError and change nothing.
+  /// For those who cannot promise to be alone: Python's threads, and its signal handlers in the midst of a call. Any
+  /// number of threads; throws VmError while one of the two is at work.
+  class Use {
+   public:
+    explicit Use(Mmu& mmu);
+    Use(const Use&) = delete;
+    Use& operator=(const Use&) = delete;
+    ~Use();
+
+   private:
+    Mmu& mmu_;
+  };
+
   /// Throws InvalidConfig when a part of the configuration makes no sense.
   /// `prefetcher`, unless null, takes the place of the one that the TLB's configuration describes.
   Mmu(std::shared_ptr<GuestMemory> memory, const paging::PagingConfig& paging, const MmuConfig& config = {},
@@ -171,6 +186,7 @@ class Mmu {
   /// The first piece of it.
   Piece piece(std::uint64_t vaddr, std::uint64_t size, Access access, Privilege privilege);
 
+  class Alone;
   class Batch;
   enum Counter : std::size_t {
     walks,
@@ -198,7 +214,8 @@ class Mmu {
   CounterSet counters_;
   BatchGuide guide_;
   TlbFronts fronts_;
-  std::mutex change_;  ///< held from a change of the tables to the end of its flush
+  std::atomic<int> uses_{0};  ///< `Use`s; far below 0 while an `Alone` exists
+  std::mutex change_;         ///< held from a change of the tables to the end of its flush
 };
 
 }  // namespace vm::mem
