@@ -179,6 +179,8 @@ class Mmu {
                        const paging::BatchRequest& request);
   bool walk_all(const std::uint64_t* vaddr, std::size_t count, std::uint64_t* paddr, paging::PackedInfo* info,
                 const paging::BatchRequest& request, TlbFront* front);
+  void learn_sample(TlbFront& front, const std::uint64_t* vaddr, std::size_t count,
+                    const paging::BatchRequest& request);
   void count_arrays(const tlb::LevelStats& counts);
   paging::Translation finish(const paging::Translation& t, const paging::WalkRecord& record, tlb::FillTicket ticket);
   /// Cuts an access at its borders and checks all of it.
