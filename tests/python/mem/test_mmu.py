@@ -11,7 +11,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from vm_core import Access, AccessViolation, ClosedError, InvalidConfig, NotSupported, OutOfRange, PageFault, VmError
+from vm_core import (
+    Access,
+    AccessViolation,
+    ClosedError,
+    InvalidConfig,
+    NotSupported,
+    OutOfRange,
+    PageFault,
+    ResourceExhausted,
+    VmError,
+)
 from vm_mem import GuestMemory, LazyMemory, Mmu
 from vm_mem.paging import X86, AArch64, AddressSpace, RiscV
 from vm_mem.prefetch import Profile, Sequential
@@ -326,6 +336,25 @@ def test_nothing_is_rebuilt_under_a_call_of_another_thread(mmu: Mmu, rebuild: st
         reader.join()
     change()
     assert mmu.translate(0x7000).paddr == 0x5000
+
+
+@pytest.mark.parametrize("shift", [1, 4, 4093])
+def test_bytes_move_within_the_memory(mmu: Mmu, shift: int) -> None:
+    mmu.map(0x40000000, 0x100000, 8 * 4096, page_size=4096)
+    was = bytes(np.random.default_rng(7).integers(0, 256, 6 * 4096, dtype=np.uint8))
+    for move in (mmu.write, lambda vaddr, data: mmu.memory.write(vaddr - 0x40000000 + 0x100000, data)):
+        mmu.write(0x40000000, was)
+        move(0x40000000 + shift, mmu.memory.view(0x100000, len(was)))
+        assert mmu.read(0x40000000 + shift, len(was)) == was
+        mmu.write(0x40000000 + shift, was)
+        move(0x40000000, mmu.memory.view(0x100000 + shift, len(was)))
+        assert mmu.read(0x40000000, len(was)) == was
+
+
+@pytest.mark.parametrize("size", [1 << 63, (1 << 64) - 1, (1 << 63) - 1])
+def test_reads_that_no_bytes_object_can_hold(mmu: Mmu, size: int) -> None:
+    with pytest.raises(ResourceExhausted):
+        mmu.read(0, size)
 
 
 def test_threads_share_one(mmu: Mmu) -> None:

@@ -93,8 +93,11 @@ T word_from(Unsigned value, const char* what) {
 }
 
 py::bytes read(Mmu& self, Unsigned vaddr, Unsigned size, bool user, Access access) {
-  auto bytes = py::reinterpret_steal<py::bytes>(PyBytes_FromStringAndSize(
-      nullptr, static_cast<py::ssize_t>(std::min<std::uint64_t>(size.value, PY_SSIZE_T_MAX))));
+  constexpr std::uint64_t header = 64;  // more than a bytes object has; Python would raise OverflowError
+  if (size.value > PY_SSIZE_T_MAX - header)
+    throw vm::ResourceExhausted("read of " + std::to_string(size.value) + " bytes: no bytes object is so large");
+  auto bytes =
+      py::reinterpret_steal<py::bytes>(PyBytes_FromStringAndSize(nullptr, static_cast<py::ssize_t>(size.value)));
   if (!bytes) throw py::error_already_set();
   const CallGuard<Mmu> guard(self);
   const WithoutGil release(self, size.value >= long_copy);

@@ -141,7 +141,8 @@ class Mmu {
   /// memory throws for a page.
   void read(GuestVirtual vaddr, void* destination, std::uint64_t size, Privilege privilege = Privilege::supervisor,
             Access access = Access::read);
-  /// Copies in. Throws as `read`, and AccessViolation for read-only memory; then nothing was written.
+  /// Copies in. Throws as `read`, and AccessViolation for read-only memory; then nothing was written. `source` may be
+  /// bytes of the memory.
   void write(GuestVirtual vaddr, const void* source, std::uint64_t size, Privilege privilege = Privilege::supervisor);
 
   /// One access of 1, 2, 4 or 8 bytes, little-endian. Atomic when aligned and in memory; a device sees one access.
