@@ -333,7 +333,7 @@ def test_a_handler_may_close() -> None:
 def test_handlers_that_would_wait_for_each_other_do_not() -> None:
     async def main() -> None:
         ring = {0x5000: 0x6000, 0x6000: 0x7000, 0x7000: 0x5000}
-        let_through = []
+        let_through = list[int]()
 
         async def handler(fault: PageFault) -> None:
             await asyncio.sleep(0.001)  # until all of them are at work
