@@ -328,3 +328,53 @@ def test_a_handler_may_close() -> None:
             await amu.translate_async(0x5000)
 
     run(main())
+
+
+def test_handlers_that_would_wait_for_each_other_do_not() -> None:
+    async def main() -> None:
+        ring = {0x5000: 0x6000, 0x6000: 0x7000, 0x7000: 0x5000}
+        let_through = list[int]()
+
+        async def handler(fault: PageFault) -> None:
+            await asyncio.sleep(0.001)  # until all of them are at work
+            try:
+                await amu.translate_async(ring[fault.vaddr])
+            except PageFault as inner:
+                let_through.append(inner.vaddr)
+            mmu.map_page(fault.vaddr, fault.vaddr, RW)
+
+        mmu = new_mmu()
+        amu = AsyncMmu(mmu, handler)
+        hits = await asyncio.wait_for(asyncio.gather(*(amu.translate_async(page) for page in ring)), 60)
+        assert [hit.paddr for hit in hits] == list(ring)
+        assert len(let_through) == 1
+
+    run(main())
+
+
+def test_what_a_handler_leaves_behind_waits_for_its_turn() -> None:
+    async def main() -> None:
+        running, most, left = 0, 0, list[asyncio.Task[object]]()
+
+        async def later() -> None:
+            await asyncio.sleep(0.01)
+            await asyncio.gather(*(amu.translate_async(0x10000 + 0x1000 * page) for page in range(8)))
+
+        async def handler(fault: PageFault) -> None:
+            nonlocal running, most
+            running += 1
+            most = max(most, running)
+            if fault.vaddr == 0x5000:
+                left.append(asyncio.ensure_future(later()))
+            else:
+                await asyncio.sleep(0.001)
+            mmu.map_page(fault.vaddr, fault.vaddr, RW)
+            running -= 1
+
+        mmu = new_mmu()
+        amu = AsyncMmu(mmu, handler, max_concurrent_faults=2)
+        await amu.translate_async(0x5000)
+        await left[0]
+        assert most == 2
+
+    run(main())

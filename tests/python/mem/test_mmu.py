@@ -11,7 +11,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from vm_core import Access, AccessViolation, ClosedError, InvalidConfig, NotSupported, OutOfRange, PageFault, VmError
+from vm_core import (
+    Access,
+    AccessViolation,
+    ClosedError,
+    InvalidConfig,
+    NotSupported,
+    OutOfRange,
+    PageFault,
+    ResourceExhausted,
+    VmError,
+)
 from vm_mem import GuestMemory, LazyMemory, Mmu
 from vm_mem.paging import X86, AArch64, AddressSpace, RiscV
 from vm_mem.prefetch import Profile, Sequential
@@ -291,6 +301,60 @@ def test_reconfigure(mmu: Mmu) -> None:
     assert mmu.stats.walk_cache.misses == 1
     with pytest.raises(InvalidConfig):
         mmu.reconfigure(tlb=TlbConfig(l1_ways=3))
+
+
+@pytest.mark.parametrize("rebuild", ["reconfigure", "switch_to"])
+def test_nothing_is_rebuilt_under_a_call_of_another_thread(mmu: Mmu, rebuild: str) -> None:
+    inside, go_on = threading.Event(), threading.Event()
+
+    def wait(_: int, __: int) -> int:
+        inside.set()
+        assert go_on.wait(60)
+        return 0
+
+    mmu.mmio.add(1 << 32, MIB, read=wait)
+    mmu.map(0x40000000, 1 << 32, MIB)
+    mmu.map_page(0x7000, 0x5000)
+
+    def change() -> None:
+        if rebuild == "reconfigure":
+            mmu.reconfigure(tlb=TlbConfig(l1_size=32, l2_size=0, l3_size=0))
+        else:
+            mmu.switch_to(X86(levels=4, root=0x1000), asid=1)
+
+    reader = threading.Thread(target=mmu.read, args=(0x40000000, 1 << 16))  # long enough to release the GIL
+    reader.start()
+    try:
+        assert inside.wait(60)
+        tlb = mmu.tlb
+        with pytest.raises(VmError, match="under way"):
+            change()
+        assert (mmu.tlb is tlb, mmu.asid) == (True, 0)
+        assert mmu.translate(0x7000 + np.arange(5000) % 4096).fault_count == 0
+    finally:
+        go_on.set()
+        reader.join()
+    change()
+    assert mmu.translate(0x7000).paddr == 0x5000
+
+
+@pytest.mark.parametrize("shift", [1, 4, 4093])
+def test_bytes_move_within_the_memory(mmu: Mmu, shift: int) -> None:
+    mmu.map(0x40000000, 0x100000, 8 * 4096, page_size=4096)
+    was = bytes(np.random.default_rng(7).integers(0, 256, 6 * 4096, dtype=np.uint8))
+    for move in (mmu.write, lambda vaddr, data: mmu.memory.write(vaddr - 0x40000000 + 0x100000, data)):
+        mmu.write(0x40000000, was)
+        move(0x40000000 + shift, mmu.memory.view(0x100000, len(was)))
+        assert mmu.read(0x40000000 + shift, len(was)) == was
+        mmu.write(0x40000000 + shift, was)
+        move(0x40000000, mmu.memory.view(0x100000 + shift, len(was)))
+        assert mmu.read(0x40000000, len(was)) == was
+
+
+@pytest.mark.parametrize("size", [1 << 63, (1 << 64) - 1, (1 << 63) - 1])
+def test_reads_that_no_bytes_object_can_hold(mmu: Mmu, size: int) -> None:
+    with pytest.raises(ResourceExhausted):
+        mmu.read(0, size)
 
 
 def test_threads_share_one(mmu: Mmu) -> None:

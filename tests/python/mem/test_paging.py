@@ -298,6 +298,10 @@ def test_mappings_as_objects_and_as_an_array(space: AddressSpace) -> None:
     assert len(space.mappings(merge=False)) == 6
     assert [m.vaddr for m in space.mappings(0x402000, 0x801000)] == [0x402000, 0x800000]
     assert list(space.mappings(0x500000, 0x500000)) == []
+    assert list(space.mappings(0, 1 << 64)) == list(mappings)
+    for start, stop in ((-1, None), (1 << 64, None), (0, (1 << 64) + 1)):
+        with pytest.raises(InvalidConfig):
+            space.mappings(start, stop)
     with pytest.raises(ResourceExhausted):
         space.mappings(merge=False, limit=2)
 

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <cstring>
 #include <utility>
+#include <vector>
 
 #include "mem/guest/file.hpp"
+#include "mem/guest/overlap.hpp"
 #include "vm/core/address.hpp"
 #include "vm/core/error.hpp"
 #include "vm/mem/pages/page_filler.hpp"
@@ -125,6 +127,15 @@ void GuestMemory::write(std::uint64_t paddr, const void* source, std::uint64_t s
   regions->require_writable(paddr, size, "write");
   regions->require_present(paddr, size);
   const auto* from = static_cast<const std::byte*>(source);
+  bool own = false;
+  for_each_piece(*regions, paddr, size, [&](const std::byte* host, std::uint64_t, std::uint64_t count) {
+    own = own || overlap(host, count, from, size);
+  });
+  std::vector<std::byte> copy;
+  if (own) {
+    copy.assign(from, from + size);
+    from = copy.data();
+  }
   for_each_piece(*regions, paddr, size, [from](std::byte* host, std::uint64_t done, std::uint64_t count) {
     std::memcpy(host, from + done, count);
   });

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cstring>
 #include <string>
+#include <vector>
 
+#include "mem/guest/overlap.hpp"
 #include "vm/core/address.hpp"
 #include "vm/core/error.hpp"
 #include "vm/mem/mmu/mmu.hpp"
@@ -72,7 +74,14 @@ void Mmu::read(GuestVirtual vaddr, void* destination, std::uint64_t size, Privil
 
 void Mmu::write(GuestVirtual vaddr, const void* source, std::uint64_t size, Privilege privilege) {
   const auto* in = static_cast<const std::byte*>(source);
-  for (const Piece& p : pieces(vaddr.value, size, Access::write, privilege)) {
+  const std::vector<Piece> all = pieces(vaddr.value, size, Access::write, privilege);
+  std::vector<std::byte> copy;
+  if (std::any_of(all.begin(), all.end(),
+                  [&](const Piece& p) { return p.host != nullptr && overlap(p.host, p.size, in, size); })) {
+    copy.assign(in, in + size);
+    in = copy.data();
+  }
+  for (const Piece& p : all) {
     if (p.host != nullptr) {
       std::memcpy(p.host, in, p.size);
     } else {

@@ -95,13 +95,25 @@ void Mmu::translate_large(const std::uint64_t* vaddr, std::size_t count, std::ui
     counters_.add(bypassed, count);
     if (complete) {
       guide_.record_walker(took_ns, count);
-      front->learn_all(vaddr + first, sample, paddr + first, info + first);
+      learn_sample(*front, vaddr + first, sample, request);
     }
   }
   const tlb::LevelStats counts = front->take_counts();
   if (through && complete) guide_.record_tlb(took_ns, count, counts.misses);
   count_arrays(counts);
   fronts_.give_back(std::move(front));
+}
+
+/// What the front keeps of a batch that went around it. Walked again from a copy: the caller's array may have been
+/// written since it was read, and the address of one page with the answer of another would mislead everybody later.
+void Mmu::learn_sample(TlbFront& front, const std::uint64_t* vaddr, std::size_t count, const BatchRequest& request) {
+  const std::vector<std::uint64_t> asked(vaddr, vaddr + count);
+  std::vector<std::uint64_t> paddr(count);
+  std::vector<PackedInfo> info(count);
+  BatchRequest again = request;
+  again.keep_going = nullptr;
+  if (walk_all(asked.data(), count, paddr.data(), info.data(), again, nullptr))
+    front.learn_all(asked.data(), count, paddr.data(), info.data());
 }
 
 void Mmu::count_arrays(const tlb::LevelStats& counts) {

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <limits>
+#include <string>
 #include <utility>
 
 #include "vm/core/error.hpp"
@@ -26,7 +28,36 @@ Translation translation_of(std::uint64_t vaddr, const tlb::Hit& hit) noexcept {
   return {vaddr, hit.paddr, hit.rights, hit.size_log2, hit.level, FaultReason::none};
 }
 
+// Less than any number of uses could make up for.
+constexpr int alone_mark = std::numeric_limits<int>::min() / 2;
+
 }  // namespace
+
+Mmu::Use::Use(Mmu& mmu) : mmu_(mmu) {
+  if (mmu.uses_.fetch_add(1, std::memory_order_acquire) >= 0) return;  // pairs with ~Alone
+  mmu.uses_.fetch_sub(1, std::memory_order_relaxed);
+  throw VmError("this Mmu is being reconfigured by another thread; let the one wait for the other");
+}
+
+Mmu::Use::~Use() { mmu_.uses_.fetch_sub(1, std::memory_order_release); }  // pairs with Alone
+
+/// What `switch_to` and `reconfigure` are, or VmError.
+class Mmu::Alone {
+ public:
+  Alone(Mmu& mmu, const char* what) : mmu_(mmu) {
+    int nobody = 0;
+    if (mmu.uses_.compare_exchange_strong(nobody, alone_mark, std::memory_order_acquire, std::memory_order_relaxed))
+      return;  // pairs with ~Use
+    throw VmError(std::string(what) +
+                  ": a call of this Mmu is under way, in another thread or below this one; wait for its end");
+  }
+  Alone(const Alone&) = delete;
+  Alone& operator=(const Alone&) = delete;
+  ~Alone() { mmu_.uses_.fetch_sub(alone_mark, std::memory_order_release); }  // pairs with Use
+
+ private:
+  Mmu& mmu_;
+};
 
 Mmu::Mmu(std::shared_ptr<GuestMemory> memory, const paging::PagingConfig& paging, const MmuConfig& config,
          std::unique_ptr<prefetch::Prefetcher> prefetcher)
@@ -214,6 +245,7 @@ void Mmu::flush(const FlushRequest& request) {
 void Mmu::flush_barrier() { tlb_->barrier(); }
 
 void Mmu::switch_to(const paging::PagingConfig& paging, tlb::Context context, bool keep) {
+  const Alone alone(*this, "switch_to");
   auto space = std::make_shared<paging::AddressSpace>(memory_, paging, config_.paging);
   const bool same_modes = paging::same_but_root(paging, space_->config());
   space_ = std::move(space);
@@ -231,6 +263,7 @@ void Mmu::switch_to(const paging::PagingConfig& paging, tlb::Context context, bo
 
 void Mmu::reconfigure(const tlb::TlbConfig& tlb, const tlb::WalkCacheConfig& walk_cache,
                       std::unique_ptr<prefetch::Prefetcher> prefetcher) {
+  const Alone alone(*this, "reconfigure");
   auto new_tlb = tlb_->same_entries(tlb) ? tlb_->with_prefetcher(tlb, std::move(prefetcher))
                                          : std::make_shared<UnifiedTlb>(tlb, std::move(prefetcher));
   const bool other_walk_cache = walk_cache.entries != config_.walk_cache.entries;

@@ -15,6 +15,7 @@
 #include "touch.hpp"
 #include "translate_call.hpp"
 #include "vm/core/error.hpp"
+#include "vm/python/unsigned.hpp"
 
 namespace py = pybind11;
 using namespace pybind11::literals;
@@ -39,17 +40,18 @@ const char translate_doc[] =
 
 PyMethodDef translate_definition = translate_method<AddressSpace>(translate_doc);
 
-py::object mappings(const AddressSpace& space, std::uint64_t start, const py::object& stop, bool merge,
+py::object mappings(const AddressSpace& space, Unsigned start, const py::object& stop, bool merge,
                     std::uint64_t limit) {
   EnumerateOptions options;
-  options.first = start;
+  if (!stop.is_none() && PyIndex_Check(stop.ptr()) == 0) throw py::type_error("stop must be an int or None");
+  options.first = start.value;
   options.merge = merge;
   options.limit = limit;
   const py::object beyond = stop.is_none() ? py::int_(1).attr("__lshift__")(64) : stop;
   const py::object last = beyond - py::int_(1);
   std::vector<Mapping> found;
-  if (beyond > py::int_(start)) {
-    options.last = last.cast<std::uint64_t>();
+  if (beyond > py::int_(start.value)) {
+    options.last = last.cast<Unsigned>().value;
     const py::gil_scoped_release release;
     const TouchGuard touching(*space.memory());
     found = space.mappings(options, no_signal_pending);
@@ -126,7 +128,7 @@ void bind_address_space(py::module_& module) {
       .def_property_readonly("engines", &engine_names, "Names of the batch engines that can run here.")
       .def("choose_engine", &choose_engine, "vaddrs"_a, py::kw_only(), read_access, "user"_a = false,
            "The engine that translate(vaddrs) would pick.")
-      .def("mappings", &mappings, "start"_a = 0, "stop"_a = py::none(), py::kw_only(), "merge"_a = true,
+      .def("mappings", &mappings, "start"_a = Unsigned{0}, "stop"_a = py::none(), py::kw_only(), "merge"_a = true,
            "limit"_a = EnumerateOptions{}.limit,
            "List what is mapped in [start, stop), in ascending order, as Mappings.\n\n"
            "merge joins pages that continue each other with equal rights and page size. More than limit mappings, or "

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "in_use.hpp"
 #include "keyword_config.hpp"
 #include "vm/mem/tlb/flush.hpp"
 #include "vm/python/unsigned.hpp"
@@ -31,6 +32,7 @@ void add_flushes(pybind11::class_<T, Options...>& type, ContextOf context, Flush
     return context_from(asid.value_or(Unsigned{now.asid}), vmid.value_or(Unsigned{now.vmid}));
   };
   const auto carry_out = [flush](T& self, const FlushRequest& request) {
+    const InUse<T> use(self);
     const py::gil_scoped_release release;
     flush(self, request);
   };

@@ -13,6 +13,7 @@
 #include "bind.hpp"
 #include "flushes.hpp"
 #include "mmio.hpp"
+#include "mmu_in_use.hpp"
 #include "mmu_stats.hpp"
 #include "paging_config.hpp"
 #include "prefetcher_type.hpp"
@@ -35,6 +36,20 @@ namespace {
 
 // Copies shorter than this take less time than giving up the GIL and getting it back.
 constexpr std::uint64_t long_copy = std::uint64_t{1} << 16;
+
+/// Gives the GIL away when `wanted` and it is there.
+class WithoutGil {
+ public:
+  WithoutGil(Mmu& mmu, bool wanted) {
+    if (!wanted || PyGILState_Check() == 0) return;
+    use_.emplace(mmu);
+    release_.emplace();
+  }
+
+ private:
+  std::optional<InUse<Mmu>> use_;
+  std::optional<py::gil_scoped_release> release_;
+};
 
 Privilege privilege_from(bool user) { return user ? Privilege::user : Privilege::supervisor; }
 
@@ -78,12 +93,14 @@ T word_from(Unsigned value, const char* what) {
 }
 
 py::bytes read(Mmu& self, Unsigned vaddr, Unsigned size, bool user, Access access) {
-  auto bytes = py::reinterpret_steal<py::bytes>(PyBytes_FromStringAndSize(
-      nullptr, static_cast<py::ssize_t>(std::min<std::uint64_t>(size.value, PY_SSIZE_T_MAX))));
+  constexpr std::uint64_t header = 64;  // more than a bytes object has; Python would raise OverflowError
+  if (size.value > PY_SSIZE_T_MAX - header)
+    throw vm::ResourceExhausted("read of " + std::to_string(size.value) + " bytes: no bytes object is so large");
+  auto bytes =
+      py::reinterpret_steal<py::bytes>(PyBytes_FromStringAndSize(nullptr, static_cast<py::ssize_t>(size.value)));
   if (!bytes) throw py::error_already_set();
-  const TouchGuard touching(*self.memory());
-  std::optional<py::gil_scoped_release> release;
-  if (size.value >= long_copy && PyGILState_Check() != 0) release.emplace();
+  const CallGuard<Mmu> guard(self);
+  const WithoutGil release(self, size.value >= long_copy);
   self.read(GuestVirtual(vaddr.value), PyBytes_AS_STRING(bytes.ptr()), size.value, privilege_from(user), access);
   return bytes;
 }
@@ -92,15 +109,14 @@ void write(Mmu& self, Unsigned vaddr, const py::buffer& data, bool user) {
   const py::buffer_info info = data.request();
   if (!PyBuffer_IsContiguous(info.view(), 'C')) throw vm::InvalidConfig("data must be contiguous");
   const auto size = static_cast<std::uint64_t>(info.size * info.itemsize);
-  const TouchGuard touching(*self.memory());
-  std::optional<py::gil_scoped_release> release;
-  if (size >= long_copy && PyGILState_Check() != 0) release.emplace();
+  const CallGuard<Mmu> guard(self);
+  const WithoutGil release(self, size >= long_copy);
   self.write(GuestVirtual(vaddr.value), info.ptr, size, privilege_from(user));
 }
 
 std::uint64_t load(Mmu& self, Unsigned vaddr, unsigned width, bool user) {
   return by_width(width, [&](auto word) {
-    const TouchGuard touching(*self.memory());
+    const CallGuard<Mmu> guard(self);
     return std::uint64_t{self.load<decltype(word)>(GuestVirtual(vaddr.value), privilege_from(user))};
   });
 }
@@ -108,7 +124,7 @@ std::uint64_t load(Mmu& self, Unsigned vaddr, unsigned width, bool user) {
 void store(Mmu& self, Unsigned vaddr, Unsigned value, unsigned width, bool user) {
   by_width(width, [&](auto word) {
     const auto narrow = word_from<decltype(word)>(value, "value");
-    const TouchGuard touching(*self.memory());
+    const CallGuard<Mmu> guard(self);
     self.store(GuestVirtual(vaddr.value), narrow, privilege_from(user));
   });
 }
@@ -119,7 +135,7 @@ py::tuple compare_exchange(Mmu& self, Unsigned vaddr, Unsigned expected, Unsigne
     const auto wanted = word_from<decltype(word)>(desired, "desired");
     bool replaced = false;
     {
-      const TouchGuard touching(*self.memory());
+      const CallGuard<Mmu> guard(self);
       replaced = self.compare_exchange(GuestVirtual(vaddr.value), found, wanted, privilege_from(user));
     }
     return py::make_tuple(replaced, found);
@@ -140,7 +156,7 @@ void add_tables(py::class_<Mmu, py::smart_holder>& type) {
   type.def(
           "map_page",
           [](Mmu& self, Unsigned vaddr, Unsigned paddr, Access rights, bool user) {
-            const TouchGuard touching(*self.memory());
+            const CallGuard<Mmu> guard(self);
             self.map_page(GuestVirtual(vaddr.value), GuestPhysical(paddr.value), rights, user);
           },
           "vaddr"_a, "paddr"_a, access, "user"_a = false,
@@ -148,7 +164,7 @@ void add_tables(py::class_<Mmu, py::smart_holder>& type) {
       .def(
           "unmap_page",
           [](Mmu& self, Unsigned vaddr) {
-            const TouchGuard touching(*self.memory());
+            const CallGuard<Mmu> guard(self);
             self.unmap_page(GuestVirtual(vaddr.value));
           },
           "vaddr"_a, "Unmap the page, of whatever size, that contains vaddr; then flush it. PageFault without one.")
@@ -156,21 +172,21 @@ void add_tables(py::class_<Mmu, py::smart_holder>& type) {
           "map",
           [](Mmu& self, Unsigned vaddr, Unsigned paddr, Unsigned size, Access rights, bool user,
              std::optional<std::uint64_t> page_size) {
-            const TouchGuard touching(*self.memory());
+            const CallGuard<Mmu> guard(self);
             self.map({vaddr.value, paddr.value, size.value, rights, user, page_size});
           },
           "vaddr"_a, "paddr"_a, "size"_a, access, "user"_a = false, "page_size"_a = py::none(), "As AddressSpace.map.")
       .def(
           "unmap",
           [](Mmu& self, Unsigned vaddr, Unsigned size) {
-            const TouchGuard touching(*self.memory());
+            const CallGuard<Mmu> guard(self);
             return self.unmap(vaddr.value, size.value);
           },
           "vaddr"_a, "size"_a, "As AddressSpace.unmap; then flush the range. Returns the bytes that were mapped.")
       .def(
           "protect",
           [](Mmu& self, Unsigned vaddr, Unsigned size, Access rights, std::optional<bool> user) {
-            const TouchGuard touching(*self.memory());
+            const CallGuard<Mmu> guard(self);
             self.protect(vaddr.value, size.value, rights, user);
           },
           "vaddr"_a, "size"_a, "access"_a, "user"_a = py::none(), "As AddressSpace.protect; then flush the range.")
@@ -182,7 +198,7 @@ void add_tables(py::class_<Mmu, py::smart_holder>& type) {
           "config"_a, py::kw_only(), "asid"_a = Unsigned{0}, "vmid"_a = Unsigned{0}, "keep"_a = false,
           "Select another address space, as a write to CR3, satp or TTBR does.\n\n"
           "Non-global translations of the new ASID are flushed unless keep; everything is when more than the root "
-          "changes. No other thread may use the Mmu meanwhile.");
+          "changes. Raises VmError, and changes nothing, while another thread is in a call that has released the GIL.");
 }
 
 std::size_t preheat(Mmu& self, const py::object& vaddrs) {
@@ -191,6 +207,7 @@ std::size_t preheat(Mmu& self, const py::object& vaddrs) {
   const auto count = static_cast<std::size_t>(vaddr.size());
   constexpr std::size_t step = std::size_t{1} << 16;  // elements between two looks for Ctrl-C
   std::size_t filled = 0;
+  const InUse<Mmu> use(self);
   for (std::size_t done = 0; done < count; done += step) {
     {
       const py::gil_scoped_release release;
@@ -216,7 +233,9 @@ void add_reconfigure(py::class_<Mmu, py::smart_holder>& type) {
       "Put another TLB, prefetcher and walk cache in the place of these; None keeps a configuration.\n\n"
       "A TLB or a walk cache of another configuration begins empty, and its part of stats at zero; one whose "
       "configuration stays, but for the prefetcher, is kept with its entries. The prefetcher always begins anew, the "
-      "counters of the Mmu itself go on. No other thread may use the Mmu meanwhile.");
+      "counters of the Mmu itself go on. Raises VmError, and changes nothing, while another thread is in a call that "
+      "has "
+      "released the GIL, or when called below one (from a signal handler).");
 }
 
 void add_accesses(py::class_<Mmu, py::smart_holder>& type) {
@@ -302,7 +321,12 @@ void bind_mmu(py::module_& module) {
           "Entries of the walk cache in force by the level of the table, the last level first.")
       .def_property_readonly("stats", &Mmu::stats, "An MmuStats of this moment.")
       .def(
-          "flush_barrier", [](Mmu& self) { self.flush_barrier(); }, py::call_guard<py::gil_scoped_release>(),
+          "flush_barrier",
+          [](Mmu& self) {
+            const InUse<Mmu> use(self);
+            const py::gil_scoped_release release;
+            self.flush_barrier();
+          },
           "Carry out the flushes that a delayed or batched policy holds back.")
       .def("__repr__", [](const Mmu& self) {
         return "Mmu(" + describe(self.space()->config()) + ", " + to_string(self.config().tlb.strategy) + " TLB of " +

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "in_use.hpp"
 #include "touch.hpp"
 #include "translate_arguments.hpp"
 #include "translation_array.hpp"
@@ -39,6 +40,7 @@ TranslationArray translate_array(const std::shared_ptr<Translator>& translator, 
   std::uint64_t* to = paddr.mutable_data();
   vm::mem::paging::PackedInfo* facts = info.mutable_data();
   const auto count = static_cast<std::size_t>(vaddr.size());
+  const InUse<Translator> use(*translator);
   {
     const py::gil_scoped_release release;
     const TouchGuard touching(*translator->memory());
@@ -51,7 +53,7 @@ TranslationArray translate_array(const std::shared_ptr<Translator>& translator, 
 template <class Translator>
 vm::mem::paging::Translation translate_one(Translator& translator, std::uint64_t vaddr,
                                            const vm::mem::paging::BatchRequest& request) {
-  const TouchGuard touching(*translator.memory());
+  const CallGuard<Translator> guard(translator);
   return translator.translate(vm::GuestVirtual{vaddr}, request.access, request.privilege);
 }
 

@@ -63,14 +63,28 @@ class AsyncMmuStats:
 
 
 class _Service:
-    """One page's handler at work, and how many wait for it."""
+    """One page's handler at work, how many wait for it, and for whom it waits itself."""
 
-    __slots__ = ("owner", "task", "waiters")
+    __slots__ = ("ended", "owner", "task", "waiters", "waits_for")
 
     def __init__(self, owner: AsyncMmu) -> None:
         self.owner = owner
         self.task: asyncio.Task[bool]
         self.waiters = 0
+        self.waits_for: list[_Service] = []
+        self.ended = False
+
+    def reaches(self, other: _Service) -> bool:
+        """Whether its end waits for the other's, if only through third ones."""
+        seen, ahead = {self}, [self]
+        while ahead:
+            for service in ahead.pop().waits_for:
+                if service is other:
+                    return True
+                if service not in seen:
+                    seen.add(service)
+                    ahead.append(service)
+        return False
 
 
 # The services that wait for what runs here to end: a handler's own, and those whose handlers called it.
@@ -93,7 +107,8 @@ class AsyncMmu:
     access that still faults after ``max_attempts`` handler calls raises.
 
     A handler may use the AsyncMmu itself. The handlers that it waits for this way do not wait for their turn, and a
-    fault on the page that it is serving goes through to it, since nobody else will serve it.
+    fault on the page that it is serving goes through to it, since nobody else will serve it; so does one whose handler
+    waits for this one, since both would wait for ever.
 
     Without a handler, faults raise at once. To be used from one event loop. Raises InvalidConfig for limits below 1.
     """
@@ -227,13 +242,16 @@ class AsyncMmu:
         """Have the handler called for the fault's page, by somebody; its answer."""
         page = fault.vaddr // self._page_size
         service = self._services.get(page)
+        above = _above.get()
         if service is None:
             self._services[page] = service = self._begin(page, fault)
-        elif service in _above.get():
+        elif service in above or (above and service.reaches(above[-1])):
             return False
         else:
             self._count(coalesced=1)
         service.waiters += 1
+        if above:
+            above[-1].waits_for.append(service)
         try:
             return await asyncio.shield(service.task)
         except asyncio.CancelledError:
@@ -241,6 +259,8 @@ class AsyncMmu:
                 raise ClosedError(f"this AsyncMmu was closed while the fault at {fault.vaddr:#x} was served") from None
             raise
         finally:
+            if above:
+                above[-1].waits_for.remove(service)
             service.waiters -= 1
             if service.waiters == 0 and not service.task.done():
                 service.task.cancel()
@@ -250,7 +270,8 @@ class AsyncMmu:
     def _begin(self, page: int, fault: PageFault) -> _Service:
         service = _Service(self)
         above = _above.get()
-        nested = any(other.owner is self for other in above)
+        # A task that a handler left behind still has it above, but waits for its turn like everybody.
+        nested = any(other.owner is self and not other.ended for other in above)
         token = _above.set((*above, service))
         try:
             service.task = asyncio.ensure_future(self._handle(fault, nested=nested))
@@ -258,8 +279,12 @@ class AsyncMmu:
             _above.reset(token)
         self._tasks.add(service.task)
         service.task.add_done_callback(self._tasks.discard)
-        service.task.add_done_callback(lambda _: self._forget(page, service))
+        service.task.add_done_callback(lambda _: self._end(page, service))
         return service
+
+    def _end(self, page: int, service: _Service) -> None:
+        service.ended = True
+        self._forget(page, service)
 
     def _forget(self, page: int, service: _Service) -> None:
         if self._services.get(page) is service:

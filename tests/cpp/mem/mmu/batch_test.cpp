@@ -2,8 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <chrono>
 #include <random>
 #include <set>
+#include <thread>
 
 #include "support.hpp"
 
@@ -295,6 +298,24 @@ TEST(BatchGuide, ChoosesByWhatItMeasured) {
   EXPECT_DOUBLE_EQ(guide.walker_ns(), 4.0) << "down at once";
   guide.record_walker(8000, 1000);
   EXPECT_NEAR(guide.walker_ns(), 4.25, 0.01) << "up by a sixteenth";
+}
+
+TEST(MmuBatch, AddressesThatChangeUnderItMisleadNobodyLater) {
+  Mmu mmu(GuestMemory::anonymous(mib), long_mode());
+  mmu.map({0x40'0000, 0x4'0000, 0x2000, Access::read, false, 4096});
+  std::vector<std::uint64_t> vaddr(BatchGuide::smallest_measured, 0x40'0000), paddr(vaddr.size());
+  std::vector<paging::PackedInfo> info(vaddr.size());
+  paging::BatchRequest request;
+  request.keep_going = [&] {  // comes after the walk
+    std::fill(vaddr.begin(), vaddr.end(), 0x40'1000);
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));  // the guide takes walks for dear
+    return true;
+  };
+  mmu.translate(vaddr.data(), vaddr.size(), paddr.data(), info.data(), request);
+  EXPECT_EQ(paddr[0], 0x4'0000U);
+  mmu.translate(vaddr.data(), vaddr.size(), paddr.data(), info.data());
+  EXPECT_EQ(std::count(paddr.begin(), paddr.end(), 0x4'1000U), std::ptrdiff_t{BatchGuide::smallest_measured});
+  EXPECT_GT(mmu.stats().arrays.hits, 0U);
 }
 
 TEST(BatchGuide, LooksAtAnotherPartEachTimeAndSometimesGoesAround) {

@@ -253,6 +253,21 @@ TEST(Mmu, ReconfigurationKeepsTheMeaning) {
   EXPECT_EQ(mmu.stats().walks, 2U) << "nothing has changed";
 }
 
+TEST(Mmu, NothingIsRebuiltUnderAUse) {
+  Mmu mmu(GuestMemory::anonymous(mib), long_mode());
+  const auto tlb = mmu.tlb();
+  {
+    const Mmu::Use one(mmu), another(mmu);
+    EXPECT_THROW(mmu.reconfigure(tlb::TlbConfig{}, {}), VmError);
+    EXPECT_THROW(mmu.switch_to(long_mode(0x2000), {1, 0}), VmError);
+  }
+  EXPECT_EQ(mmu.tlb(), tlb);
+  EXPECT_EQ(mmu.context().asid, 0);
+  mmu.switch_to(long_mode(0x2000), {1, 0});
+  EXPECT_EQ(mmu.context().asid, 1);
+  const Mmu::Use again(mmu);
+}
+
 TEST(Mmu, ReconfigurationOfThePrefetcherKeepsTheEntries) {
   MmuConfig config;
   config.tlb.flush_policy = tlb::FlushPolicy::batched;

@@ -96,7 +96,7 @@ class GuestMemory {
   /// Copies [paddr, paddr + size) out. Throws OutOfRange naming the hole; then nothing was copied.
   void read(std::uint64_t paddr, void* destination, std::uint64_t size) const;
   /// Copies `size` bytes in. Throws OutOfRange naming the hole, AccessViolation naming the read-only region; then
-  /// nothing was written.
+  /// nothing was written. `source` may be bytes of this memory.
   void write(std::uint64_t paddr, const void* source, std::uint64_t size);
   /// The host memory of [paddr, paddr + size), which must lie in one region. Throws OutOfRange.
   HostView view(std::uint64_t paddr, std::uint64_t size) const;

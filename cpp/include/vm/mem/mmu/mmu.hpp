@@ -2,6 +2,7 @@
 /// \file
 /// `Mmu`: guest memory through virtual addresses, with everything a processor keeps between an address and a byte.
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -63,6 +64,20 @@ struct MmuStats {
 /// `reconfigure` must be alone.
 class Mmu {
  public:
+  /// A call that `switch_to` and `reconfigure` must not meet: while one exists they throw VmError and change nothing.
+  /// For those who cannot promise to be alone: Python's threads, and its signal handlers in the midst of a call. Any
+  /// number of threads; throws VmError while one of the two is at work.
+  class Use {
+   public:
+    explicit Use(Mmu& mmu);
+    Use(const Use&) = delete;
+    Use& operator=(const Use&) = delete;
+    ~Use();
+
+   private:
+    Mmu& mmu_;
+  };
+
   /// Throws InvalidConfig when a part of the configuration makes no sense.
   /// `prefetcher`, unless null, takes the place of the one that the TLB's configuration describes.
   Mmu(std::shared_ptr<GuestMemory> memory, const paging::PagingConfig& paging, const MmuConfig& config = {},
@@ -126,7 +141,8 @@ class Mmu {
   /// memory throws for a page.
   void read(GuestVirtual vaddr, void* destination, std::uint64_t size, Privilege privilege = Privilege::supervisor,
             Access access = Access::read);
-  /// Copies in. Throws as `read`, and AccessViolation for read-only memory; then nothing was written.
+  /// Copies in. Throws as `read`, and AccessViolation for read-only memory; then nothing was written. `source` may be
+  /// bytes of the memory.
   void write(GuestVirtual vaddr, const void* source, std::uint64_t size, Privilege privilege = Privilege::supervisor);
 
   /// One access of 1, 2, 4 or 8 bytes, little-endian. Atomic when aligned and in memory; a device sees one access.
@@ -164,6 +180,8 @@ class Mmu {
                        const paging::BatchRequest& request);
   bool walk_all(const std::uint64_t* vaddr, std::size_t count, std::uint64_t* paddr, paging::PackedInfo* info,
                 const paging::BatchRequest& request, TlbFront* front);
+  void learn_sample(TlbFront& front, const std::uint64_t* vaddr, std::size_t count,
+                    const paging::BatchRequest& request);
   void count_arrays(const tlb::LevelStats& counts);
   paging::Translation finish(const paging::Translation& t, const paging::WalkRecord& record, tlb::FillTicket ticket);
   /// Cuts an access at its borders and checks all of it.
@@ -171,6 +189,7 @@ class Mmu {
   /// The first piece of it.
   Piece piece(std::uint64_t vaddr, std::uint64_t size, Access access, Privilege privilege);
 
+  class Alone;
   class Batch;
   enum Counter : std::size_t {
     walks,
@@ -198,7 +217,8 @@ class Mmu {
   CounterSet counters_;
   BatchGuide guide_;
   TlbFronts fronts_;
-  std::mutex change_;  ///< held from a change of the tables to the end of its flush
+  std::atomic<int> uses_{0};  ///< `Use`s; far below 0 while an `Alone` exists
+  std::mutex change_;         ///< held from a change of the tables to the end of its flush
 };
 
 }  // namespace vm::mem
