@@ -52,7 +52,10 @@ std::shared_ptr<Vcpu> vcpu_of(const Debugger& debugger, unsigned id) {
 py::object stop_object(const Debugger& debugger, const Stop& stop) {
   py::object exit = py::none();
   if (stop.reason == StopReason::exit) {
-    if (const std::shared_ptr<Vcpu> vcpu = vcpu_of(debugger, stop.vcpu)) exit = last_exit_object(vcpu);
+    if (const std::shared_ptr<Vcpu> vcpu = vcpu_of(debugger, stop.vcpu)) {
+      const Vcpu::Use held(*vcpu);  // another thread may close it
+      exit = last_exit_object(vcpu);
+    }
   }
   return py::cast(StopObject{stop, exit});
 }

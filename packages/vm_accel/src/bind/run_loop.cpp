@@ -72,7 +72,7 @@ void bind_stop(py::module_& module) {
 
 LoopObject loop_object(const LoopResult& result, const std::vector<std::shared_ptr<Vcpu>>& vcpus) {
   for (const auto& vcpu : vcpus)
-    if (vcpu->id() == result.vcpu) return {result.stop, result.vcpu, last_exit_object(vcpu)};
+    if (vcpu->id() == result.vcpu) return {result.stop, result.vcpu, exit_object(result.exit, vcpu, result.number)};
   throw vm::ClosedError("vCPU " + std::to_string(result.vcpu) + " was closed while it ran");
 }
 
