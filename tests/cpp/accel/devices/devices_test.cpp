@@ -122,6 +122,13 @@ TEST(StopRequests, KeepTheFirstReasonAndWake) {
   EXPECT_FALSE(stop.requested());
 }
 
+TEST(Sinks, ABufferWithoutBoundsDropsNothing) {
+  BufferSink buffer(SIZE_MAX / 2 + 1);
+  buffer.write(reinterpret_cast<const std::byte*>("ab"), 2);
+  EXPECT_EQ(buffer.text(), "ab");
+  EXPECT_EQ(buffer.dropped(), 0U);
+}
+
 TEST(StopRequests, WakeAllWhoWait) {
   StopRequest stop;
   int first = 0;
