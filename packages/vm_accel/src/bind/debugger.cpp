@@ -93,7 +93,7 @@ py::object run_until(Debugger& self, const py::function& condition, std::uint64_
                      const py::object& timeout) {
   const auto id = id_from(vcpu);
   const auto reached = [&](Vcpu& at) {
-    const py::gil_scoped_acquire gil;
+    const GilHeld gil;
     return py::bool_(condition(vcpu_of(self, at.id()))).cast<bool>();
   };
   return stopped(self, timeout, [&](const RunOptions& options) { return self.run_until(reached, limit, id, options); });
