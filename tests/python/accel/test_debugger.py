@@ -169,6 +169,8 @@ def test_what_makes_no_sense_is_refused(vm: Vm, memory: GuestMemory) -> None:
             debugger.run(vcpu=5)
         with pytest.raises(OutOfRange):
             debugger.read(1 << 30, 1)
+        with pytest.raises(OutOfRange):
+            debugger.read(0, 1 << 63)
         with pytest.raises(InvalidConfig):
             vm.address_space(vcpu)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from accel.guests import FOREVER, kvm_vm, real_mode_vcpu
-from vm_accel import DeviceBus, Hlt, IoIn, Timeout, Vm
+from vm_accel import DeviceBus, Hlt, IoIn, IoOut, Timeout, Vm
 from vm_accel.debug import StopRequest
 from vm_accel.devices import (
     BufferSink,
@@ -26,7 +26,7 @@ from vm_accel.devices import (
     PowerOffPort,
     Serial,
 )
-from vm_core import InvalidConfig, OutOfRange
+from vm_core import ClosedError, InvalidConfig, OutOfRange
 from vm_mem import GuestMemory
 
 PRINT_HI = bytes([0xB0, ord("h"), 0xE6, 0x80, 0xB0, ord("i"), 0xE6, 0x80, 0xF4])
@@ -114,6 +114,52 @@ def test_a_loop_ends_by_request_timeout_and_ctrl_c() -> None:
         assert len(vcpus) == len(vm.vcpus)
         with pytest.raises(InvalidConfig, match="cancelled"):
             stop.request("crash")  # type: ignore[arg-type]
+
+
+def test_a_request_ends_the_loop_of_one_vcpu() -> None:
+    with kvm_vm() as vm:
+        vcpu = real_mode_vcpu(vm, with_memory(vm), FOREVER)
+        stop = StopRequest()
+        other = threading.Timer(0.02, stop.request)
+        other.start()
+        result = vcpu.run_loop(None, timeout=30, stop=stop)
+        other.join()
+        assert result.stop is not None
+        assert vcpu.run(timeout=0.01) == Timeout()
+
+
+class Closing:
+    """Closes the VM whose access it answers."""
+
+    def __init__(self, vm: Vm, stop: StopRequest | None = None) -> None:
+        self.vm = vm
+        self.stop = stop
+
+    def read(self, offset: int, width: int) -> int:
+        return 0
+
+    def write(self, offset: int, width: int, value: int) -> None:
+        if self.stop is not None:
+            self.stop.request("power_off")
+        self.vm.close()
+
+
+def test_a_device_may_close_the_vm() -> None:
+    code = bytes.fromhex("ba 80 00 66 b8 11 22 33 44 66 ef f4")  # mov dx, 0x80; mov eax, 0x44332211; out dx, eax
+    with kvm_vm() as vm:
+        vcpu = real_mode_vcpu(vm, with_memory(vm), code)
+        bus = DeviceBus()
+        bus.add_ports(0x80, 1, Closing(vm))  # the access comes byte by byte
+        bus.add_ports(0x81, 3, Recorder())
+        with pytest.raises(ClosedError):
+            vcpu.run_loop(bus, timeout=30)
+    with kvm_vm() as vm:
+        vcpu = real_mode_vcpu(vm, with_memory(vm), code)
+        stop = StopRequest()
+        bus = DeviceBus()
+        bus.add_ports(0x80, 4, Closing(vm, stop))
+        result = vm.run_loop(bus, timeout=30, stop=stop)
+        assert result.exit == IoOut(port=0x80, data=bytes.fromhex("11 22 33 44"), size=4)
 
 
 def test_an_unclaimed_access_can_be_the_callers() -> None:

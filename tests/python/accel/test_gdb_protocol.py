@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from accel.guests import FOREVER, kvm_vm, real_mode_vcpu
 from accel.long_mode import long_mode_vcpu
 from vm_accel import Exit, GdbServer, Hlt, IoIn, IoOut, Vcpu, Vm
 from vm_accel.gdb.packets import MAX_PACKET, Acknowledged, Interrupt, Malformed, Packet, PacketReader, escape, frame
-from vm_core import InvalidConfig
+from vm_core import AccessViolation, InvalidConfig
 from vm_mem import GuestMemory
 
 # mov ax, 0; inc ax; in al, 0x10; out 0x10, al; hlt
@@ -289,3 +290,18 @@ def test_malformed_packets_do_no_harm(vm: Vm, memory: GuestMemory) -> None:
 
     # Whatever runs meanwhile does nothing that lasts.
     serve(vm, client, on_exit=lambda vcpu, exit: False)
+
+
+def test_close_stops_listening_on_any_thread(vm: Vm, memory: GuestMemory) -> None:
+    real_mode_vcpu(vm, memory, FOREVER)
+    server = GdbServer(vm, ("127.0.0.1", 0))
+    address = server.address
+    assert isinstance(address, tuple)
+    serving = threading.Thread(target=server.serve_forever)
+    serving.start()
+    server.stop()
+    serving.join()
+    with pytest.raises(AccessViolation):  # the vCPUs are still the other thread's
+        server.close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address, timeout=10)

@@ -6,6 +6,8 @@ import _thread
 import copy
 import gc
 import pickle
+import subprocess
+import sys
 import threading
 import weakref
 
@@ -231,3 +233,39 @@ def test_backends_say_why_not() -> None:
         assert backend.works == (backend.reason == "")
     with pytest.raises(InvalidConfig, match="kvm"):
         create_hypervisor("bochs")
+
+
+@pytest.mark.parametrize("run", ["vcpu.run()", "vcpu.run_loop({0x3F8: Port()})"])
+def test_the_interpreter_may_end_while_a_daemon_thread_runs_a_guest(run: str) -> None:
+    with kvm_vm():  # or the test is skipped
+        pass
+    script = f"""
+import threading
+from vm_accel import create_hypervisor
+from vm_mem import GuestMemory
+
+class Port:
+    def read(self, offset, width): return 0
+    def write(self, offset, width, value): begun.set()
+
+vm = create_hypervisor().create_vm()
+memory = GuestMemory.anonymous(1 << 20)
+memory.write(0x1000, bytes.fromhex("ba f8 03 ee eb fd"))  # mov dx, 0x3f8; out dx, al; jmp to the out
+vm.map(memory)
+begun = threading.Event()
+
+def work():
+    vcpu = vm.create_vcpu()
+    sregs, regs = vcpu.sregs, vcpu.regs
+    sregs.cs.base = sregs.cs.selector = 0
+    regs.rip = 0x1000
+    vcpu.sregs, vcpu.regs = sregs, regs
+    while True:
+        {run}
+        begun.set()
+
+threading.Thread(target=work, daemon=True).start()
+begun.wait()
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")

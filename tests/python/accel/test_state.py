@@ -201,6 +201,13 @@ def test_events(vcpu: Vcpu) -> None:
     assert vcpu.events.nmi.masked and not vcpu.events.smi.active and not vcpu.events.interrupt.soft
 
 
+def test_names_are_names_or_numbers(vm: Vm, vcpu: Vcpu) -> None:
+    with pytest.raises(TypeError):
+        vm.check_extension(1.5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        vcpu.msrs[None]  # type: ignore[index]
+
+
 def test_lapic_and_mp_state(vm: Vm) -> None:
     with pytest.raises(InvalidConfig, match="interrupt controller"):
         vm.create_vcpu().lapic  # noqa: B018

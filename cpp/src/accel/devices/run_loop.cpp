@@ -1,6 +1,7 @@
 #include "vm/accel/devices/run_loop.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <exception>
 #include <string>
 #include <system_error>
@@ -19,7 +20,8 @@ class Answers {
   Answers(Vcpu& vcpu, const DeviceBus& bus, bool stop_at_unclaimed)
       : vcpu_(vcpu), cursor_(bus), strict_(stop_at_unclaimed) {}
 
-  /// False: the exit is for the caller.
+  /// False: the exit is for the caller. The parts below take copies: a device may run the vCPU itself, and then `exit`
+  /// is another one.
   bool answer(const Exit& exit) {
     if (const auto* out = std::get_if<IoOut>(&exit)) return write_port(*out);
     if (const auto* in = std::get_if<IoIn>(&exit)) return read_port(*in);
@@ -33,7 +35,7 @@ class Answers {
     return strict_ && !cursor_.claims(space, address, width);
   }
 
-  bool write_port(const IoOut& out) {
+  bool write_port(IoOut out) {
     if (for_caller(BusSpace::port, out.port, out.size)) return false;
     const std::byte* from = out.data;
     for (std::uint32_t i = 0; i < out.count; ++i, from += out.size)
@@ -41,7 +43,7 @@ class Answers {
     return true;
   }
 
-  bool read_port(const IoIn& in) {
+  bool read_port(IoIn in) {
     if (for_caller(BusSpace::port, in.port, in.size)) return false;
     bytes_.resize(std::size_t{in.size} * in.count);
     std::byte* to = bytes_.data();
@@ -50,13 +52,13 @@ class Answers {
     return true;
   }
 
-  bool write_memory(const MmioWrite& write) {
+  bool write_memory(MmioWrite write) {
     if (for_caller(BusSpace::memory, write.paddr, write.size)) return false;
     cursor_.write(BusSpace::memory, write.paddr, write.size, write.data.data());
     return true;
   }
 
-  bool read_memory(const MmioRead& read) {
+  bool read_memory(MmioRead read) {
     if (for_caller(BusSpace::memory, read.paddr, read.size)) return false;
     std::array<std::byte, 8> data{};
     cursor_.read(BusSpace::memory, read.paddr, read.size, data.data());
@@ -77,7 +79,20 @@ std::optional<Clock::time_point> deadline_of(const LoopOptions& options) {
   return *options.timeout < never - now ? now + *options.timeout : never;
 }
 
-/// Runs until something is not for the bus, or `stop` is there.
+/// How the vCPU came back last, with bytes of its own: a `close` unmaps those that IoOut points at as soon as nobody
+/// holds the right to use the vCPU.
+LoopResult ending_of(const Vcpu& vcpu) {
+  LoopResult result{std::nullopt, vcpu.id(), vcpu.last_exit(), vcpu.exits(), nullptr};
+  if (auto* out = std::get_if<IoOut>(&result.exit)) {
+    result.data =
+        std::make_shared<const std::vector<std::byte>>(out->data, out->data + std::size_t{out->size} * out->count);
+    out->data = result.data->data();
+  }
+  return result;
+}
+
+/// Runs until something is not for the bus, or `stop` is there. The caller holds the right to use the vCPU: a device,
+/// or another thread, may close it while its exit is answered.
 void loop(Vcpu& vcpu, const DeviceBus& bus, const StopRequest& stop, const LoopOptions& options,
           std::optional<Clock::time_point> deadline) {
   // Exits that come one after the other leave no gap in which Vcpu::run would ask about signals.
@@ -114,10 +129,10 @@ class Group {
   }
 
   /// On the vCPU's thread, as the last thing.
-  void left(std::size_t index, std::exception_ptr error) {
+  void left(std::size_t index, LoopResult result, std::exception_ptr error) {
     {
       const std::lock_guard<std::mutex> lock(mutex_);
-      if (!first_) first_ = index;
+      if (!first_) first_ = std::move(result);
       // What was thrown because another vCPU had ended already is a consequence.
       if (error && !error_) error_ = std::move(error);
       running_[index] = false;
@@ -126,19 +141,20 @@ class Group {
     call_back();
   }
 
-  std::size_t first() const { return first_.value_or(0); }
-  void rethrow() const {
+  /// How the first of them ended; throws what the first of them threw. After all have left.
+  LoopResult result() {
     if (error_) std::rethrow_exception(error_);
+    return std::move(*first_);
   }
 
  private:
   const std::vector<std::shared_ptr<Vcpu>>& vcpus_;
   std::mutex mutex_;
-  std::vector<bool> running_;         // guarded by mutex_
-  std::vector<bool> called_;          // guarded by mutex_
-  bool over_ = false;                 // guarded by mutex_
-  std::optional<std::size_t> first_;  // guarded by mutex_ until all have left
-  std::exception_ptr error_;          // guarded by mutex_ until all have left
+  std::vector<bool> running_;        // guarded by mutex_
+  std::vector<bool> called_;         // guarded by mutex_
+  bool over_ = false;                // guarded by mutex_
+  std::optional<LoopResult> first_;  // guarded by mutex_ until all have left
+  std::exception_ptr error_;         // guarded by mutex_ until all have left
 };
 
 LoopResult run_group(const std::vector<std::shared_ptr<Vcpu>>& vcpus, const DeviceBus& bus, StopRequest& stop,
@@ -146,14 +162,18 @@ LoopResult run_group(const std::vector<std::shared_ptr<Vcpu>>& vcpus, const Devi
   const auto deadline = deadline_of(options);
   Group group(vcpus);
   const auto run_one = [&](std::size_t index, const LoopOptions& own) {
+    LoopResult result;
     std::exception_ptr error;
     try {
-      vcpus[index]->attach();
-      if (!group.over()) loop(*vcpus[index], bus, stop, own, deadline);
+      Vcpu& vcpu = *vcpus[index];
+      vcpu.attach();
+      const Vcpu::Use held(vcpu);
+      if (!group.over()) loop(vcpu, bus, stop, own, deadline);
+      result = ending_of(vcpu);
     } catch (...) {
       error = std::current_exception();
     }
-    group.left(index, std::move(error));
+    group.left(index, std::move(result), std::move(error));
   };
   LoopOptions quiet = options;
   quiet.signals = nullptr;
@@ -175,16 +195,30 @@ LoopResult run_group(const std::vector<std::shared_ptr<Vcpu>>& vcpus, const Devi
   }
   for (const auto& vcpu : vcpus)
     if (!vcpu->closed()) vcpu->attach();
-  group.rethrow();
-  Vcpu& first = *vcpus[group.first()];
-  return {stop.reason(), first.id(), first.last_exit()};
+  LoopResult result = group.result();
+  result.stop = stop.reason();
+  return result;
 }
 
 }  // namespace
 
 LoopResult run_vcpu(Vcpu& vcpu, const DeviceBus& bus, StopRequest& stop, const LoopOptions& options) {
+  const Vcpu::Use held(vcpu);
+  struct Call {
+    Vcpu& vcpu;
+    std::atomic<bool> made{false};
+    ~Call() {
+      if (made.load()) vcpu.take_kick();  // the loop is over: the next run shall not end at once
+    }
+  } call{vcpu};
+  const StopRequest::Subscription subscription(stop, [&call] {
+    call.made = true;
+    call.vcpu.kick();
+  });
   loop(vcpu, bus, stop, options, deadline_of(options));
-  return {stop.reason(), vcpu.id(), vcpu.last_exit()};
+  LoopResult result = ending_of(vcpu);
+  result.stop = stop.reason();
+  return result;
 }
 
 LoopResult run_vm(Vm& vm, const DeviceBus& bus, StopRequest& stop, const LoopOptions& options) {

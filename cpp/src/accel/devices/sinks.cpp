@@ -27,7 +27,7 @@ void BufferSink::write(const std::byte* data, std::size_t size) {
   const std::lock_guard<std::mutex> lock(mutex_);
   bytes_.append(reinterpret_cast<const char*>(data), size);
   // Trimmed rarely, so that a byte costs O(1).
-  if (bytes_.size() > 2 * capacity_) {
+  if (bytes_.size() / 2 > capacity_) {
     const std::size_t excess = bytes_.size() - capacity_;
     bytes_.erase(0, excess);
     dropped_ += excess;

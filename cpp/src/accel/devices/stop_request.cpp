@@ -16,7 +16,7 @@ void StopRequest::request(StopReason reason) {
   if (reason_) return;
   reason_ = std::move(reason);
   requested_.store(true, std::memory_order_release);
-  if (wake_) wake_();
+  for (const std::function<void()>& wake : wakes_) wake();
 }
 
 std::optional<StopReason> StopRequest::reason() const {
@@ -32,13 +32,13 @@ void StopRequest::clear() {
 
 StopRequest::Subscription::Subscription(StopRequest& stop, std::function<void()> wake) : stop_(stop) {
   const std::lock_guard<std::mutex> lock(stop.mutex_);
-  stop.wake_ = std::move(wake);
-  if (stop.reason_) stop.wake_();
+  wake_ = stop.wakes_.insert(stop.wakes_.end(), std::move(wake));
+  if (stop.reason_) (*wake_)();
 }
 
 StopRequest::Subscription::~Subscription() {
   const std::lock_guard<std::mutex> lock(stop_.mutex_);
-  stop_.wake_ = nullptr;
+  stop_.wakes_.erase(wake_);
 }
 
 }  // namespace vm::accel

@@ -18,6 +18,7 @@ namespace {
 constexpr std::uint64_t cr0_pg = std::uint64_t{1} << 31;
 constexpr std::uint64_t cr4_pae = std::uint64_t{1} << 5;
 constexpr std::uint64_t efer_lma = std::uint64_t{1} << 10;
+constexpr std::uint64_t most_cr8 = 15;
 constexpr std::uint32_t most_cpuid_entries = 256;  // KVM_MAX_CPUID_ENTRIES
 constexpr std::uint64_t synchronized = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS;
 // Frequencies closer than this count as the same: what NTP corrects (Linux, kernel/time, tsc_tolerance_ppm of KVM).
@@ -183,6 +184,9 @@ void KvmX86VcpuSaver::prepare(const std::shared_ptr<const SavedState>& state) {
     throw InvalidConfig("the saved XSAVE area has " + std::to_string(saved->xsave.size()) +
                         " bytes, this processor's " + std::to_string(xsave_size(vcpu_.vm())) +
                         ": it has other extended registers");
+  // The kernel takes any value and then refuses to enter (Linux, arch/x86/kvm/x86.c, kvm_set_cr8).
+  if (saved->sregs.cr8 > most_cr8)
+    throw InvalidConfig("the saved CR8 is " + hex(saved->sregs.cr8) + "; it has four bits");
   kvm_lapic_state unused{};
   if (has_lapic(vcpu_.fd(), unused) != saved->lapic.has_value())
     throw InvalidConfig(saved->lapic ? "the saved vCPU has a local APIC in the kernel, this one has none"
@@ -202,7 +206,13 @@ bool KvmX86VcpuSaver::restore_by_entering() {
   area.s.regs.sregs = state_->sregs;
   area.s.regs.events = state_->events;
   area.kvm_dirty_regs = synchronized;
-  const bool exited = vcpu_.enter_and_return();
+  bool exited = false;
+  try {
+    exited = vcpu_.enter_and_return();
+  } catch (const PlatformError&) {
+    area.kvm_dirty_regs = 0;  // else every later entry would be refused for the same values
+    return false;             // one by one says which they are
+  }
   const bool taken = area.kvm_dirty_regs == 0;  // not by a vCPU that waits for its start-up message
   area.kvm_dirty_regs = 0;
   return taken && !exited;

@@ -12,6 +12,7 @@
 
 #include "bind.hpp"
 #include "debug_objects.hpp"
+#include "gil.hpp"
 #include "run_time.hpp"
 #include "vm/accel/hypervisor/x86_state.hpp"
 #include "vm/python/unsigned.hpp"
@@ -52,7 +53,10 @@ std::shared_ptr<Vcpu> vcpu_of(const Debugger& debugger, unsigned id) {
 py::object stop_object(const Debugger& debugger, const Stop& stop) {
   py::object exit = py::none();
   if (stop.reason == StopReason::exit) {
-    if (const std::shared_ptr<Vcpu> vcpu = vcpu_of(debugger, stop.vcpu)) exit = last_exit_object(vcpu);
+    if (const std::shared_ptr<Vcpu> vcpu = vcpu_of(debugger, stop.vcpu)) {
+      const Vcpu::Use held(*vcpu);  // another thread may close it
+      exit = last_exit_object(vcpu);
+    }
   }
   return py::cast(StopObject{stop, exit});
 }
@@ -64,7 +68,7 @@ py::object stopped(Debugger& self, const py::object& timeout, Work work) {
   const RunOptions options{timeout_from(timeout), &signals};
   Stop stop;
   {
-    const py::gil_scoped_release release;
+    const GilReleased release;
     stop = work(options);
   }
   return stop_object(self, stop);
@@ -89,7 +93,7 @@ py::object run_until(Debugger& self, const py::function& condition, std::uint64_
                      const py::object& timeout) {
   const auto id = id_from(vcpu);
   const auto reached = [&](Vcpu& at) {
-    const py::gil_scoped_acquire gil;
+    const GilHeld gil;
     return py::bool_(condition(vcpu_of(self, at.id()))).cast<bool>();
   };
   return stopped(self, timeout, [&](const RunOptions& options) { return self.run_until(reached, limit, id, options); });
@@ -97,6 +101,7 @@ py::object run_until(Debugger& self, const py::function& condition, std::uint64_
 
 py::bytes read(Debugger& self, Unsigned vaddr, std::size_t size, const py::object& vcpu) {
   const auto id = id_from(vcpu);
+  if (size > PY_SSIZE_T_MAX) throw vm::OutOfRange("no guest has " + std::to_string(size) + " bytes", vaddr.value, size);
   const auto result =
       py::reinterpret_steal<py::bytes>(PyBytes_FromStringAndSize(nullptr, static_cast<py::ssize_t>(size)));
   if (!result) throw py::error_already_set();

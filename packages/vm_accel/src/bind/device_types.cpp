@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "devices.hpp"
+#include "gil.hpp"
 #include "vm/accel/devices/cmos.hpp"
 #include "vm/accel/devices/fw_cfg.hpp"
 #include "vm/accel/devices/ports.hpp"
@@ -31,11 +32,11 @@ class PythonSink final : public ByteSink {
   PythonSink(const PythonSink&) = delete;
   PythonSink& operator=(const PythonSink&) = delete;
   ~PythonSink() override {
-    const py::gil_scoped_acquire gil;
+    const GilHeld gil;
     function_ = py::object();
   }
   void write(const std::byte* data, std::size_t size) override {
-    const py::gil_scoped_acquire gil;
+    const GilHeld gil;
     function_(py::bytes(reinterpret_cast<const char*>(data), size));
   }
 

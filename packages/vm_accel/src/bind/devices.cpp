@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "bind.hpp"
+#include "gil.hpp"
 #include "vm/core/error.hpp"
 #include "vm/python/unsigned.hpp"
 
@@ -29,19 +30,19 @@ class PythonDevice final : public Device {
   PythonDevice(const PythonDevice&) = delete;
   PythonDevice& operator=(const PythonDevice&) = delete;
   ~PythonDevice() override {
-    const py::gil_scoped_acquire gil;
+    const GilHeld gil;
     device_ = read_ = write_ = py::object();
   }
 
   std::uint64_t read(std::uint64_t offset, unsigned width) override {
-    const py::gil_scoped_acquire gil;
+    const GilHeld gil;
     const py::object value = read_(offset, width);
     if (PyIndex_Check(value.ptr()) == 0)
       throw py::type_error(std::string("read() of a device must return an int, got ") + Py_TYPE(value.ptr())->tp_name);
     return value.cast<Unsigned>().value;
   }
   void write(std::uint64_t offset, unsigned width, std::uint64_t value) override {
-    const py::gil_scoped_acquire gil;
+    const GilHeld gil;
     write_(offset, width, value);
   }
 

@@ -18,7 +18,11 @@ struct ExitObject {
   std::uint64_t number = 0;               ///< Vcpu::exits() when it happened
 };
 
-/// The Python object of the vCPU's last exit.
+/// The Python object of the vCPU's last exit. The caller holds the right to use it (Vcpu::Use), as a `close` takes away
+/// the bytes that an exit points at.
 pybind11::object last_exit_object(const std::shared_ptr<vm::accel::Vcpu>& vcpu);
+/// The same of an exit that is a copy; `number`: Vcpu::exits() when it happened.
+pybind11::object exit_object(const vm::accel::Exit& exit, const std::shared_ptr<vm::accel::Vcpu>& vcpu,
+                             std::uint64_t number);
 /// An exit that no vCPU waits on, as if Python code had made it.
 pybind11::object exit_object(const vm::accel::Exit& exit);

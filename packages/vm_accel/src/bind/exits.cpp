@@ -390,16 +390,20 @@ void bind_processor_exits(py::module_& module) {
 }  // namespace
 
 py::object last_exit_object(const std::shared_ptr<Vcpu>& vcpu) {
+  return exit_object(vcpu->last_exit(), vcpu, vcpu->exits());
+}
+
+py::object exit_object(const Exit& exit, const std::shared_ptr<Vcpu>& vcpu, std::uint64_t number) {
   return std::visit(
-      [&vcpu](const auto& exit) {
-        using T = std::decay_t<decltype(exit)>;
+      [&](const auto& value) {
+        using T = std::decay_t<decltype(value)>;
         if constexpr (may_be_answered<T>) {
-          return py::cast(ExitObject<T>{exit, data_of(exit), vcpu, vcpu->exits()});
+          return py::cast(ExitObject<T>{value, data_of(value), vcpu, number});
         } else {
-          return py::cast(ExitObject<T>{exit, data_of(exit), nullptr, 0});
+          return py::cast(ExitObject<T>{value, data_of(value), nullptr, 0});
         }
       },
-      vcpu->last_exit());
+      exit);
 }
 
 py::object exit_object(const Exit& exit) {

@@ -11,6 +11,7 @@
 #include "bind.hpp"
 #include "boot.hpp"
 #include "devices.hpp"
+#include "gil.hpp"
 #include "run_loop.hpp"
 #include "run_time.hpp"
 #include "vm/accel/backends/backends.hpp"
@@ -58,7 +59,7 @@ LoopObject run(const MachineObject& self, const py::object& timeout, bool stop_a
   const LoopOptions options{timeout_from(timeout), &signals, stop_at_unclaimed};
   LoopResult result;
   {
-    const py::gil_scoped_release release;
+    const GilReleased release;
     result = self.pc->run(options);
   }
   return loop_object(result, self.pc->vcpus());

@@ -12,6 +12,7 @@
 #include "bind.hpp"
 #include "devices.hpp"
 #include "exit_object.hpp"
+#include "gil.hpp"
 #include "run_loop.hpp"
 #include "run_time.hpp"
 #include "vm/core/error.hpp"
@@ -72,7 +73,7 @@ void bind_stop(py::module_& module) {
 
 LoopObject loop_object(const LoopResult& result, const std::vector<std::shared_ptr<Vcpu>>& vcpus) {
   for (const auto& vcpu : vcpus)
-    if (vcpu->id() == result.vcpu) return {result.stop, result.vcpu, last_exit_object(vcpu)};
+    if (vcpu->id() == result.vcpu) return {result.stop, result.vcpu, exit_object(result.exit, vcpu, result.number)};
   throw vm::ClosedError("vCPU " + std::to_string(result.vcpu) + " was closed while it ran");
 }
 
@@ -96,7 +97,7 @@ void add_run_loop(VcpuType& type) {
         const LoopOptions options{timeout_from(timeout), &signals, stop_at_unclaimed};
         LoopResult result;
         {
-          const py::gil_scoped_release release;
+          const GilReleased release;
           result = run_vcpu(*self, *bus, *request, options);
         }
         return loop_object(result, {self});
@@ -117,7 +118,7 @@ void add_run_loop(VmType& type) {
         LoopResult result;
         std::vector<std::shared_ptr<Vcpu>> vcpus;
         {
-          const py::gil_scoped_release release;
+          const GilReleased release;
           vcpus = self.vcpus();
           result = run_vm(self, *bus, *request, options);
         }

@@ -4,13 +4,14 @@
 #include <cmath>
 #include <string>
 
+#include "gil.hpp"
 #include "vm/core/error.hpp"
 
 namespace py = pybind11;
 using std::chrono::nanoseconds;
 
 void PythonSignals::check() {
-  const py::gil_scoped_acquire gil;
+  const GilHeld gil;
   if (PyErr_CheckSignals() != 0) throw py::error_already_set();
 }
 

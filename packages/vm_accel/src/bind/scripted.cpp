@@ -12,6 +12,7 @@
 
 #include "bind.hpp"
 #include "exit_object.hpp"
+#include "gil.hpp"
 #include "vm/accel/scripted/hypervisor.hpp"
 #include "vm/core/error.hpp"
 #include "vm/python/unsigned.hpp"
@@ -41,7 +42,7 @@ py::bytes bytes_of(const std::vector<std::byte>& data) {
 /// The last owner may be a thread without the GIL.
 std::shared_ptr<py::object> shared_object(py::object object) {
   return {new py::object(std::move(object)), [](py::object* kept) {
-            const py::gil_scoped_acquire gil;
+            const GilHeld gil;
             delete kept;
           }};
 }
@@ -49,7 +50,7 @@ std::shared_ptr<py::object> shared_object(py::object object) {
 Do action_step(const py::handle& callable) {
   auto action = shared_object(py::reinterpret_borrow<py::object>(callable));
   return {[action](Guest& guest) {
-    const py::gil_scoped_acquire gil;
+    const GilHeld gil;
     auto seen = std::make_shared<GuestObject>(
         GuestObject{guest.vm, guest.vcpu, guest.regs, guest.sregs, guest.reply, guest.refused, guest.memory});
     (*action)(seen);

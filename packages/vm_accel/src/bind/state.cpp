@@ -46,7 +46,10 @@ py::bytes to_bytes(const std::vector<std::uint8_t>& value) {
 }
 
 std::string capability_text(const py::object& name) {
-  return py::isinstance<py::str>(name) ? name.cast<std::string>() : std::to_string(name.cast<Unsigned>().value);
+  if (py::isinstance<py::str>(name)) return name.cast<std::string>();
+  if (PyIndex_Check(name.ptr()) == 0)
+    throw py::type_error("a capability is a name or a number, not " + py::repr(name).cast<std::string>());
+  return std::to_string(name.cast<Unsigned>().value);
 }
 
 std::array<std::uint64_t, 4> arguments_of(const py::args& arguments) {

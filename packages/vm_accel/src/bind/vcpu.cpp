@@ -1,6 +1,5 @@
 // Vcpu: running, kicking, its thread.
 
-#include <pybind11/gil_simple.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -10,6 +9,7 @@
 
 #include "bind.hpp"
 #include "exit_object.hpp"
+#include "gil.hpp"
 #include "run_time.hpp"
 
 namespace py = pybind11;
@@ -23,7 +23,7 @@ py::object run(const std::shared_ptr<Vcpu>& self, const py::object& timeout) {
   const RunOptions options{timeout_from(timeout), &signals};
   const Vcpu::Use use(*self);  // until the exit's bytes are copied
   {
-    const py::gil_scoped_release_simple release;
+    const GilReleased release;
     self->run(use, options);
   }
   return last_exit_object(self);

@@ -24,6 +24,8 @@ struct Msrs {
 
 std::uint32_t index_of(const py::handle& key) {
   if (py::isinstance<py::str>(key)) return msr_index(key.cast<std::string>());
+  if (PyIndex_Check(key.ptr()) == 0)
+    throw py::type_error("a model-specific register is a name or a number, not " + py::repr(key).cast<std::string>());
   const std::uint64_t number = key.cast<Unsigned>().value;
   if (number > UINT32_MAX)
     throw vm::InvalidConfig("numbers of model-specific registers have 32 bits, got " + vm::hex(number));

@@ -122,6 +122,28 @@ TEST(StopRequests, KeepTheFirstReasonAndWake) {
   EXPECT_FALSE(stop.requested());
 }
 
+TEST(Sinks, ABufferWithoutBoundsDropsNothing) {
+  BufferSink buffer(SIZE_MAX / 2 + 1);
+  buffer.write(reinterpret_cast<const std::byte*>("ab"), 2);
+  EXPECT_EQ(buffer.text(), "ab");
+  EXPECT_EQ(buffer.dropped(), 0U);
+}
+
+TEST(StopRequests, WakeAllWhoWait) {
+  StopRequest stop;
+  int first = 0;
+  int second = 0;
+  const StopRequest::Subscription longest(stop, [&first] { ++first; });
+  {
+    const StopRequest::Subscription shorter(stop, [&second] { ++second; });
+    stop.request({StopKind::cancelled, 0, ""});
+  }
+  stop.clear();
+  stop.request({StopKind::cancelled, 0, ""});
+  EXPECT_EQ(first, 2);
+  EXPECT_EQ(second, 1);
+}
+
 TEST(Ports, EndTheMachine) {
   const auto ends = [](auto make, auto write) {
     const auto stop = std::make_shared<StopRequest>();

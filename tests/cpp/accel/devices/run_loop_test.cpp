@@ -84,6 +84,67 @@ TEST_F(RunLoop, DevicesAnswerUntilOneEndsTheMachine) {
   EXPECT_TRUE(std::holds_alternative<IoOut>(result.exit));
 }
 
+TEST_F(RunLoop, ARequestReachesAGuestThatNeverExits) {
+  const auto vcpu = vcpu_with(forever);
+  std::thread other([this] {
+    std::this_thread::sleep_for(20ms);
+    stop_->request({StopKind::cancelled, 0, "a thread"});
+  });
+  LoopOptions options;
+  options.timeout = 30s;
+  const LoopResult result = run_vcpu(*vcpu, bus_, *stop_, options);
+  other.join();
+  ASSERT_TRUE(result.stop);
+  EXPECT_TRUE(std::holds_alternative<Interrupted>(result.exit));
+  EXPECT_TRUE(std::holds_alternative<Timeout>(vcpu->run({10ms, nullptr})));  // its kick is not left over
+}
+
+/// Closes the VM that is just being answered.
+class ClosingDevice final : public Device {
+ public:
+  ClosingDevice(std::shared_ptr<Vm> vm, std::shared_ptr<StopRequest> stop)
+      : vm_(std::move(vm)), stop_(std::move(stop)) {}
+  std::uint64_t read(std::uint64_t /*offset*/, unsigned /*width*/) override { return 0; }
+  void write(std::uint64_t /*offset*/, unsigned /*width*/, std::uint64_t /*value*/) override {
+    if (stop_) stop_->request({StopKind::power_off, 0, ""});
+    vm_->close();
+  }
+
+ private:
+  std::shared_ptr<Vm> vm_;
+  std::shared_ptr<StopRequest> stop_;
+};
+
+// mov dx, 0x80; mov eax, 0x44332211; out dx, eax; hlt
+const std::vector<std::uint8_t> four_bytes = {0xBA, 0x80, 0x00, 0x66, 0xB8, 0x11, 0x22, 0x33, 0x44, 0x66, 0xEF, 0xF4};
+
+TEST_F(RunLoop, ADeviceMayCloseTheMachineInTheMiddleOfAnAccess) {
+  const auto rest = std::make_shared<MemoryDevice>(8);
+  bus_.add_ports(0x80, 1, std::make_shared<ClosingDevice>(vm_, nullptr));
+  bus_.add_ports(0x81, 3, rest);
+  const auto vcpu = vcpu_with(four_bytes);
+  EXPECT_THROW(run_vcpu(*vcpu, bus_, *stop_), ClosedError);
+  EXPECT_EQ(rest->read(0, 4), 0x00443322U);
+}
+
+TEST_F(RunLoop, TheBytesOfTheLastExitOutliveAVcpu) {
+  bus_.add_ports(0x80, 4, std::make_shared<ClosingDevice>(vm_, stop_));
+  const auto vcpu = vcpu_with(four_bytes);
+  const LoopResult result = run_vcpu(*vcpu, bus_, *stop_);
+  ASSERT_TRUE(result.stop);
+  EXPECT_TRUE(vcpu->closed());
+  EXPECT_EQ(std::to_integer<unsigned>(std::get<IoOut>(result.exit).data[3]), 0x44U);
+}
+
+TEST_F(RunLoop, TheBytesOfTheLastExitOutliveAMachine) {
+  bus_.add_ports(0x80, 4, std::make_shared<ClosingDevice>(vm_, stop_));
+  const auto vcpu = vcpu_with(four_bytes);
+  const LoopResult result = run_vm(*vm_, bus_, *stop_);
+  ASSERT_TRUE(result.stop);
+  EXPECT_TRUE(vcpu->closed());
+  EXPECT_EQ(std::to_integer<unsigned>(std::get<IoOut>(result.exit).data[3]), 0x44U);
+}
+
 TEST_F(RunLoop, StringInputComesItemByItem) {
   const auto serial = std::make_shared<Serial>(nullptr);
   serial->feed(reinterpret_cast<const std::byte*>("abcdef"), 6);

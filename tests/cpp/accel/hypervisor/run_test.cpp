@@ -1,6 +1,8 @@
 // The rules of running on every backend that works here.
 
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <chrono>
@@ -56,6 +58,27 @@ class Run : public testing::Test {
 };
 
 const std::vector<std::uint8_t> forever = {0xEB, 0xFE};  // jmp $
+
+TEST_F(Run, AForkedProcessCanDropWhatItInherited) {
+#if defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "ThreadSanitizer does not follow a fork of a process with several threads";
+#endif
+  auto vcpu = vcpu_with(forever);
+  EXPECT_TRUE(
+      std::holds_alternative<Timeout>(vcpu->run({1ms, nullptr})));  // the thread that watches the clock is there
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::alarm(20);
+    vm_->close();
+    vcpu.reset();
+    vm_.reset();
+    ::_exit(0);
+  }
+  int status = -1;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  EXPECT_TRUE(std::holds_alternative<Timeout>(vcpu->run({1ms, nullptr})));
+}
 
 TEST_F(Run, PortsCarryData) {
   // mov dx, 0x3f8; add al, bl; add al, '0'; out dx, al; in al, dx; out dx, al; hlt

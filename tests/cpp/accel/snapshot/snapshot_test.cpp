@@ -25,6 +25,10 @@ std::map<std::uint32_t, std::vector<std::byte>> records(const std::vector<std::b
   return result;
 }
 
+constexpr std::uint32_t sregs_tag = 2;
+constexpr std::uint32_t sregs2_tag = 3;
+constexpr std::ptrdiff_t cr0_to_cr4 = 8 * 24 + 2 * 16;  // of both, after segments and tables
+constexpr std::ptrdiff_t cr8_at = cr0_to_cr4 + 32;
 constexpr std::uint32_t xsave_tag = 8;
 constexpr std::uint32_t msr_tag = 10;
 constexpr std::uint32_t lapic_tag = 9;
@@ -239,6 +243,30 @@ TEST_F(SnapshotTest, AnExitThatWaitsIsForgotten) {
                          without_time(snapshot->parts().vcpus[0].state)),
               "");
   }
+}
+
+TEST_F(SnapshotTest, ARefusedStateDoesNotStopTheVcpuForEver) {
+  vm_->map(*memory_);
+  const auto vcpu = vcpu_with(write_pages);
+  run(*vcpu, 1);
+  const std::vector<std::byte> good = vcpu->save_state()->bytes();
+  std::vector<std::byte> bad = good;
+  for (const std::uint32_t tag : {sregs_tag, sregs2_tag}) {
+    const auto all = records(good);
+    const auto found = all.find(tag);
+    if (found == all.end()) continue;
+    std::vector<std::byte> values = found->second;
+    std::fill_n(values.begin() + cr0_to_cr4, 32, std::byte{0xFF});
+    bad = with_record(bad, tag, values.data(), values.size());
+  }
+  vcpu->prepare_state(vm_->saver()->read_vcpu(bad));
+  EXPECT_THROW(vcpu->restore_state(), PlatformError);
+  EXPECT_TRUE(std::holds_alternative<IoOut>(vcpu->run()));
+  std::vector<std::byte> high = records(good)[sregs_tag];
+  high[cr8_at] = std::byte{0x10};
+  EXPECT_THROW(vcpu->prepare_state(vm_->saver()->read_vcpu(with_record(good, sregs_tag, high.data(), high.size()))),
+               InvalidConfig);
+  EXPECT_TRUE(std::holds_alternative<IoOut>(vcpu->run()));
 }
 
 TEST_F(SnapshotTest, WhatDoesNotFitIsRefusedByName) {

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <list>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -43,7 +44,7 @@ class StopRequest {
   void clear();
 
   /// While it lives, `wake` is called by each `request`, on its thread, and at once when the request is there already.
-  /// `wake` must not call the StopRequest.
+  /// There may be any number of them. `wake` must not call the StopRequest, nor throw.
   class Subscription {
    public:
     Subscription(StopRequest& stop, std::function<void()> wake);
@@ -53,12 +54,13 @@ class StopRequest {
 
    private:
     StopRequest& stop_;
+    std::list<std::function<void()>>::iterator wake_;
   };
 
  private:
   mutable std::mutex mutex_;
-  std::optional<StopReason> reason_;  // guarded by mutex_
-  std::function<void()> wake_;        // guarded by mutex_
+  std::optional<StopReason> reason_;        // guarded by mutex_
+  std::list<std::function<void()>> wakes_;  // guarded by mutex_
   std::atomic<bool> requested_{false};
 };
 

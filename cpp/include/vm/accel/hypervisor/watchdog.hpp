@@ -4,11 +4,8 @@
 
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <cstdint>
-#include <mutex>
-#include <thread>
-#include <vector>
+#include <memory>
 
 namespace vm::accel {
 
@@ -31,9 +28,10 @@ class Watchdog {
     std::atomic<std::int64_t> deadline_ns_{never};
   };
 
-  Watchdog() = default;
+  Watchdog();
   Watchdog(const Watchdog&) = delete;
   Watchdog& operator=(const Watchdog&) = delete;
+  /// In a child of fork(2), which the thread is not in, nothing is waited for and a little memory is left.
   ~Watchdog();
 
   /// Both also while other vCPUs run. `add` throws PlatformError when the thread cannot be started.
@@ -47,14 +45,10 @@ class Watchdog {
  private:
   static constexpr std::int64_t never = INT64_MAX;
 
-  void watch();
+  struct State;
+  static void watch(State& state);
 
-  std::mutex mutex_;
-  std::condition_variable wake_;
-  std::vector<Entry*> entries_;            // guarded by mutex_
-  bool stopping_ = false;                  // guarded by mutex_
-  std::atomic<std::int64_t> next_{never};  // when the thread looks again
-  std::thread thread_;                     // guarded by mutex_
+  std::unique_ptr<State> state_;
 };
 
 }  // namespace vm::accel

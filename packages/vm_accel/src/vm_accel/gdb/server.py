@@ -107,14 +107,20 @@ class GdbServer:
         self.debugger.interrupt()
 
     def close(self) -> None:
-        """Stop listening and restore the guest. Twice is fine."""
-        self.debugger.detach()
-        for each in (self._listener, self._wake, self._waker):
-            each.close()
-        if self._path is not None:
-            with suppress(FileNotFoundError):
-                os.unlink(self._path)
-            self._path = None
+        """Stop listening and restore the guest. Twice is fine.
+
+        Raises AccessViolation when the vCPUs belong to another thread, as after ``serve_forever`` there: the guest's
+        code is not restored then, but nothing listens any more.
+        """
+        try:
+            self.debugger.detach()
+        finally:
+            for each in (self._listener, self._wake, self._waker):
+                each.close()
+            if self._path is not None:
+                with suppress(FileNotFoundError):
+                    os.unlink(self._path)
+                self._path = None
 
     def __enter__(self) -> GdbServer:
         return self
