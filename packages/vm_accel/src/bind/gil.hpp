@@ -16,18 +16,22 @@
 #include <cxxabi.h>
 #endif
 
-template <class Take>
-void take_gil_or_wait(Take take) {
 #if defined(__GLIBCXX__)
+// GCC gives the handler a reference to nothing, which UndefinedBehaviorSanitizer would report.
+template <class Take>
+__attribute__((no_sanitize("null"))) void take_gil_or_wait(Take take) {
   try {
     take();
   } catch (const abi::__forced_unwind&) {
     for (;;) ::pause();
   }
-#else
-  take();
-#endif
 }
+#else
+template <class Take>
+void take_gil_or_wait(Take take) {
+  take();
+}
+#endif
 
 /// Instead of pybind11::gil_scoped_release.
 class GilReleased {
