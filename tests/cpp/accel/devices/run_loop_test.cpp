@@ -85,9 +85,11 @@ TEST_F(RunLoop, DevicesAnswerUntilOneEndsTheMachine) {
 }
 
 TEST_F(RunLoop, ARequestReachesAGuestThatNeverExits) {
-  const auto vcpu = vcpu_with(forever);
+  const auto vcpu = vcpu_with({0xC6, 0x06, 0x00, 0x11, 0x01, 0xEB, 0xFE});  // mov byte [0x1100], 1; jmp $
   std::thread other([this] {
-    std::this_thread::sleep_for(20ms);
+    const auto end = std::chrono::steady_clock::now() + 20s;
+    for (std::uint8_t begun = 0; begun == 0 && std::chrono::steady_clock::now() < end; std::this_thread::yield())
+      memory_->read(0x1100, &begun, 1);
     stop_->request({StopKind::cancelled, 0, "a thread"});
   });
   LoopOptions options;
